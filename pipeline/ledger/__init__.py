@@ -1,0 +1,8 @@
+"""The ledger: the one place where usage counts. The only room with SQLAlchemy."""
+
+from sqlalchemy import Connection
+
+from pipeline.ledger.engine import LedgerUnavailable
+from pipeline.ledger.ledger import Ledger
+
+__all__ = ["Connection", "Ledger", "LedgerUnavailable"]

@@ -1,0 +1,51 @@
+"""What was metered by provider key, over all tenants: for reconciliation with the provider's own report."""
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection, select
+
+from pipeline.context import Context
+from pipeline.ledger.sums import Asked, priced_sums
+from pipeline.ledger.tables import events
+from pipeline.reconcile.rows import MeteredRow
+from schemas.instants import MINUTE_US
+from schemas.money import Money
+from schemas.tokens import TOKEN_CLASSES, ZERO, Classes
+
+_e = events.c
+
+
+def metered_rows(
+    connection: Connection, context: Context, keys: Collection[str], start_us: int, end_us: int
+) -> list[MeteredRow]:
+    """Sums in [start_us, end_us) by key and model, for the given keys; cost at the provider's prices in USD."""
+    sums: dict[tuple[str, str], tuple[Classes, int, Money]] = {}
+    for key in keys:
+        for row in priced_sums(connection, context, Asked(None, start_us, end_us, tenants=False, key=key)):
+            if not row.requests and not any(row.classes):
+                continue
+            price = context.prices.cost(
+                row.provider, row.model, row.service_tier, row.start_us, row.size_band, row.classes
+            )
+            classes, requests, cost = sums.get((key, row.model), (ZERO, 0, Money.of(0, price.currency)))
+            added = Money.of(price.amount, price.currency)
+            if added.currency != cost.currency:
+                raise ValueError(f"prices of {row.model} are in {cost.currency} and in {added.currency}")
+            total = tuple(a + b for a, b in zip(classes, row.classes, strict=True))
+            sums[key, row.model] = (total, requests + row.requests, cost + added)
+    return [MeteredRow(key, model, *values) for (key, model), values in sorted(sums.items())]
+
+
+def key_minutes(connection: Connection, key: str, start_us: int, end_us: int) -> dict[int, int]:
+    """Tokens of the key by minute in [start_us, end_us), over all tenants."""
+    tokens = sum((events.c[name] for name in TOKEN_CLASSES[1:]), events.c[TOKEN_CLASSES[0]])
+    query = (
+        select(_e.time_us, tokens)
+        .where(_e.key == key, _e.time_us >= start_us, _e.time_us < end_us)
+        .where(_e.state == "counted", _e.kind == "usage", _e.status != "error", _e.cache_hit == 0)
+    )
+    found: dict[int, int] = {}
+    for time_us, count in connection.execute(query):
+        minute_us = time_us - time_us % MINUTE_US
+        found[minute_us] = found.get(minute_us, 0) + count
+    return found

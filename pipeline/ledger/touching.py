@@ -1,0 +1,94 @@
+"""Which plain events of a batch touch nothing else, and everything in the ledger that the rest of it can touch."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
+
+from sqlalchemy import Connection
+
+from pipeline.fold import Book, Entry
+from pipeline.ledger.rows import find_held, find_identities, find_upstream
+from pipeline.plain import Batch, Plain
+from pipeline.screen import Identity, Refused, Screened
+
+
+def part(
+    connection: Connection, book: Book, batch: Batch, marks: Mapping[tuple[str, int], int]
+) -> tuple[list[Plain], list[Screened | Refused]]:
+    """The plain events that touch nothing else, and the rest in its order; the book holds all that the rest can touch.
+
+    A plain event touches another one if both have its identity or its upstream id, if a correction names it, or if its
+    message was taken before. Then it is taken like any other event; by itself it only adds.
+    """
+    odd = [item for _, item, _ in batch.odd if isinstance(item, Screened)]
+    alone, touching = _apart(batch.plain, odd, marks)
+    _load(connection, book, alone, [*odd, *(batch.again(event) for event in touching)])
+    plain: list[Plain] = []
+    for event in alone:
+        known = event.identity in book.entries or event.identity in book.waiting
+        if known or event.upstream in book.upstream:
+            touching.append(event)
+        else:
+            plain.append(event)
+    rest = [(at, item) for at, item, _ in batch.odd]
+    rest += [(event.at, batch.again(event)) for event in touching]
+    return plain, [item for _, item in sorted(rest, key=itemgetter(0))]
+
+
+def _apart(
+    events: Sequence[Plain], odd: Sequence[Screened], marks: Mapping[tuple[str, int], int]
+) -> tuple[list[Plain], list[Plain]]:
+    """Plain events that no other event of the batch touches, and those that one does."""
+    named: set[object] = {e.identity for e in odd} | {e.target for e in odd}
+    named |= {_upstream(e) for e in odd if e.upstream_id is not None}
+    identities = Counter([event.identity for event in events])
+    upstream = Counter([event.upstream for event in events])
+    for counts in (identities, upstream):
+        if len(counts) < len(events):
+            named |= {name for name, n in counts.items() if n > 1}
+    named.discard(None)  # no upstream id, no target
+    alone, touching = [], []
+    for event in events:
+        message = event.message
+        if (
+            event.identity in named
+            or event.upstream in named
+            or message.offset < marks[message.topic, message.partition]
+        ):
+            touching.append(event)
+        else:
+            alone.append(event)
+    return alone, touching
+
+
+def _load(connection: Connection, book: Book, alone: Sequence[Plain], screened: Sequence[Screened]) -> None:
+    """Everything the batch can touch: its identities, what they correct, what corrects those, what waits for them."""
+    seen: set[Identity] = set()
+    wanted = {event.identity for event in screened} | {event.target for event in screened if event.target is not None}
+    upstream = {_upstream(e) for e in screened if e.upstream_id is not None}
+    triples = sorted(upstream) + [event.upstream for event in alone if event.upstream is not None]
+    book.load(find_upstream(connection, triples))
+    held = find_held(connection, {e.identity.tenant for e in screened} | {e.identity.tenant for e in alone})
+    book.load(held)
+    book.load(find_upstream(connection, sorted({_upstream(e.event) for e in held if e.event.upstream_id is not None})))
+    wanted |= _neighbours(book.entries.values())
+    names = sorted(wanted) + [event.identity for event in alone]
+    while names:
+        seen |= wanted
+        book.load(find_identities(connection, names))
+        wanted = _neighbours(book.entries.values()) - seen
+        names = sorted(wanted)
+
+
+def _upstream(event: Screened) -> tuple[str, str, str]:
+    return event.identity.tenant, event.provider, event.upstream_id or ""
+
+
+def _neighbours(entries: Iterable[Entry]) -> set[Identity]:
+    found: set[Identity] = set()
+    for entry in list(entries):
+        if entry.event.target is not None:
+            found.add(entry.event.target)
+        if entry.replaced_by is not None:
+            found.add(Identity(entry.event.identity.tenant, *entry.replaced_by))
+    return found

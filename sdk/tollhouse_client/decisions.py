@@ -1,0 +1,111 @@
+"""What a gate answers, and how an answer of the API is read."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Decimal
+from typing import Any, Final
+
+from tollhouse_client.errors import GateRefusedError
+from tollhouse_client.gate_http import Answer
+
+Estimate = Mapping[str, int | str | Decimal]
+"""Upper bound of one call by meter: tokens, requests, cost, or any token class."""
+
+COST_SCALE: Final = 10**12
+"""Cost is counted in 10**-12 of the currency, everything else in ones: whole numbers, as the service counts."""
+
+
+def units_of(meter: str, amount: int | str | Decimal) -> int:
+    """The amount in whole units of its meter, started ones whole. ValueError for what is no amount."""
+    if meter != "cost" and type(amount) is int:
+        units = amount
+    else:
+        if isinstance(amount, float):
+            raise ValueError(f"estimate.{meter} is the float {amount!r}: give an int, a text or a Decimal")
+        try:
+            exact = Decimal(amount)
+            units = int((exact * COST_SCALE if meter == "cost" else exact).to_integral_value(ROUND_CEILING))
+        except (ArithmeticError, TypeError) as error:
+            raise ValueError(f"estimate.{meter} is {amount!r}, which is no amount") from error
+    if units < 0:
+        raise ValueError(f"estimate.{meter} is {amount}: give a number that is not negative")
+    return units
+
+
+def in_json(estimate: Estimate | None) -> dict[str, int | str]:
+    """An estimate as the API takes it."""
+    return {meter: str(units) if isinstance(units, Decimal) else units for meter, units in (estimate or {}).items()}
+
+
+def amount_of(meter: str, units: int) -> int | str:
+    """Units as the API takes them."""
+    return format(Decimal(units) / COST_SCALE, "f") if meter == "cost" else units
+
+
+@dataclass(frozen=True, slots=True)
+class GateDecision:
+    """The gate's answer. reason: ok, quota, model_not_allowed, key_unavailable, rate_limit, token_invalid, …
+
+    kind, of a quota or a rate limit: `rate` (the next minute or hour helps) or `budget` (spent until the day or month
+    turns). remaining: decimal text by quota. fail_open: admitted without the gate, so nothing is reserved.
+    """
+
+    allowed: bool
+    reason: str
+    tenant: str = ""
+    key: str | None = None
+    reservation: str | None = None
+    expires_at: str | None = None
+    quota: str | None = None
+    kind: str | None = None
+    retry_after_s: int | None = None
+    remaining: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    detail: str = ""
+    fail_open: bool = False
+    ticket: int = 0
+    """Of a gate that decides by itself: the call's number there, by which it is settled or released."""
+
+    @property
+    def http_status(self) -> int:
+        """What to answer the tenant: 200, 401, 402 (budget spent), 403, 429 (too fast)."""
+        if self.allowed:
+            return 200
+        if self.reason.startswith("token_"):
+            return 401
+        if self.reason in ("quota", "rate_limit"):
+            return 402 if self.kind == "budget" else 429
+        return 403
+
+
+def object_of(answer: Answer) -> dict[str, Any]:
+    try:
+        said = json.loads(answer.body or b"{}")
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        raise GateRefusedError(f"HTTP {answer.status} without JSON: is this the address of Tollhouse's API?")
+    return said
+
+
+def problem_of(answer: Answer, said: Mapping[str, Any]) -> str:
+    return f"the gate refused this proxy's request (HTTP {answer.status}): {said.get('detail') or said.get('title')}"
+
+
+def decision_of(said: Mapping[str, Any]) -> GateDecision:
+    return GateDecision(
+        allowed=said["allowed"] is True,
+        reason=str(said["reason"]),
+        tenant=str(said.get("tenant") or ""),
+        key=said.get("key"),
+        reservation=said.get("reservation"),
+        expires_at=said.get("expires_at"),
+        quota=said.get("quota"),
+        kind=said.get("kind"),
+        retry_after_s=said.get("retry_after_s"),
+        remaining=said.get("remaining") or {},
+        labels=said.get("labels") or {},
+        detail=str(said.get("detail") or ""),
+        fail_open=said.get("fail_open") is True,
+    )

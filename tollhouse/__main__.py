@@ -1,0 +1,5 @@
+"""`python -m tollhouse`."""
+
+from tollhouse.start import main
+
+main()

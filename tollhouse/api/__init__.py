@@ -1,0 +1,1 @@
+"""HTTP: for proxies, operators and tenants (contract, section 6)."""

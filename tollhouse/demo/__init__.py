@@ -1,0 +1,1 @@
+"""The demo: the whole product on embedded parts, on a real trace."""

@@ -1,0 +1,56 @@
+"""What each setting means, in a line for the configuration reference; the settings themselves are in `settings.py`."""
+
+from collections.abc import Mapping
+from typing import Final
+
+HELP: Final[Mapping[str, str]] = {
+    "database_url": "`postgresql+psycopg://…` or `sqlite:///FILE`; empty: `tollhouse.db` in the directory",
+    "broker": "`host:port` of Kafka, several with commas",
+    "broker_security": "how the broker is reached: in the clear, by TLS, or by TLS with user and password",
+    "broker_ca_file": "PEM of who signs the brokers' certificates; empty: the system's",
+    "broker_cert_file": "PEM of our own certificate, where brokers ask for one",
+    "broker_key_file": "PEM of its key; only its owner may read it",
+    "broker_sasl": "how user and password are shown (`sasl_ssl`)",
+    "broker_user": "the user (`sasl_ssl`); the password is a secret, below",
+    "partitions": "of `usage.events` and the topics keyed like it, when they are made; more can be added later",
+    "app_id": "the workers' consumer group",
+    "topic_prefix": "before every topic's name, for several installations on one cluster",
+    "host": "the address on which the API, and a worker's own port, listen",
+    "port": "of the API and the dashboard",
+    "worker_port": "where a worker answers `/healthz`, `/readyz` and `/metrics`; `0`: nowhere",
+    "base_url": "the API's address as others see it",
+    "tls_cert_file": "PEM of the API's own certificate; empty: HTTP, for a proxy with TLS in front",
+    "tls_key_file": "PEM of its key; only its owner may read it",
+    "request_timeout_s": "a request's head, and then its body, is here within so many seconds",
+    "connections_max": "connections of one process of the API",
+    "proxy_requests_per_s": "requests a second of one proxy to one process; `0`: no bound",
+    "stripe_api_base": "another address of Stripe's API, for tests",
+    "stripe_tax": "how taxes go to Stripe: as lines, or as its tax rates",
+    "issuer": "`iss` of the tokens",
+    "audience": "`aud` of the tokens",
+    "oidc_issuer": "an external issuer whose tokens count as tenants', as `iss` has it: `https://…`; empty: none",
+    "oidc_audience": "`aud` that its tokens must have",
+    "oidc_tenant_claim": "the claim that names the tenant; `a.b` for a member of an object",
+    "oidc_tenants": "`VALUE=TENANT,…`: what the claim's values mean; empty: the value is the tenant's id",
+    "oidc_allow_local": "`1`: the issuer may be at a private address",
+    "fail_mode": "of `authorize` while the database is away: `closed`, `open`, or `open:N` calls a tenant and process",
+    "open_dashboard": "`1`: the dashboard without sign-in; only on a loopback address",
+    "clock_offset_s": "moves the clock; the demo sets it",
+    "allow_local_sinks": "`1`: alerts may go to webhooks at private addresses",
+    "retention_months": "single events are kept for so many whole months, at least 3; `0`: for ever",
+    "audit_at": "when a worker starts the nightly audit (and the retention), in UTC; empty: never",
+    "leak_release_s": "seconds after which a response to a leak ends by itself; `0`: when a person resolves it",
+    "log_level": "of our own logs; libraries are heard from `warning` on",
+    "log_format": "one JSON object a line, text for people, or by whether it is a terminal",
+    "tracing": "`otlp`: a worker's spans by OTLP over HTTP, where `OTEL_EXPORTER_OTLP_ENDPOINT` says (extra `tracing`)",
+}
+
+SECRET_HELP: Final[Mapping[str, str]] = {
+    "STRIPE_SECRET_KEY": "Stripe's key; test mode unless `--live` is given",
+    "STRIPE_WEBHOOK_SECRET": "what Stripe signs its deliveries with",
+    "TOLLHOUSE_BROKER_PASSWORD": "of `broker_user`",
+    "TOLLHOUSE_DATABASE_PASSWORD": "put into `database_url`, which then is no secret",
+    "TOLLHOUSE_FINGERPRINT_KEY": "of the fingerprints of provider keys; without it one is made in the directory",
+    "TOLLHOUSE_SIGNING_KEY": "what tokens are signed with; without it keys are made and kept in the directory",
+    "TOLLHOUSE_WEBHOOK_SECRET": "signs alerts to webhooks",
+}
