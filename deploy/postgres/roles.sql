@@ -50,12 +50,14 @@ ALTER TABLE "revoked_tokens" OWNER TO tollhouse_migration;
 ALTER TABLE "rollup_days" OWNER TO tollhouse_migration;
 ALTER TABLE "rollup_months" OWNER TO tollhouse_migration;
 ALTER TABLE "rollups" OWNER TO tollhouse_migration;
+ALTER TABLE "sessions" OWNER TO tollhouse_migration;
+ALTER TABLE "sign_ins" OWNER TO tollhouse_migration;
 ALTER TABLE "signing_keys" OWNER TO tollhouse_migration;
 ALTER TABLE "topic_generations" OWNER TO tollhouse_migration;
 ALTER TABLE "alembic_version" OWNER TO tollhouse_migration;
 
-REVOKE ALL ON "alerts", "audit_log", "billing_documents", "catalogs", "compacted", "credit_notes", "deliveries", "detector_states", "dropped_months", "dropped_places", "events", "intake", "invoices", "key_fingerprints", "key_states", "late_quarters", "leak_scores", "outbox", "quota_windows", "rejected", "reservations", "residuals", "responses", "revoked_tokens", "rollup_days", "rollup_months", "rollups", "signing_keys", "topic_generations", "alembic_version" FROM PUBLIC, tollhouse_worker, tollhouse_api, tollhouse_finance;
-GRANT SELECT ON "alerts", "audit_log", "billing_documents", "catalogs", "compacted", "credit_notes", "deliveries", "detector_states", "dropped_months", "dropped_places", "events", "intake", "invoices", "key_fingerprints", "key_states", "late_quarters", "leak_scores", "outbox", "quota_windows", "rejected", "reservations", "residuals", "responses", "revoked_tokens", "rollup_days", "rollup_months", "rollups", "signing_keys", "topic_generations", "alembic_version" TO tollhouse_worker, tollhouse_api, tollhouse_finance;
+REVOKE ALL ON "alerts", "audit_log", "billing_documents", "catalogs", "compacted", "credit_notes", "deliveries", "detector_states", "dropped_months", "dropped_places", "events", "intake", "invoices", "key_fingerprints", "key_states", "late_quarters", "leak_scores", "outbox", "quota_windows", "rejected", "reservations", "residuals", "responses", "revoked_tokens", "rollup_days", "rollup_months", "rollups", "sessions", "sign_ins", "signing_keys", "topic_generations", "alembic_version" FROM PUBLIC, tollhouse_worker, tollhouse_api, tollhouse_finance;
+GRANT SELECT ON "alerts", "audit_log", "billing_documents", "catalogs", "compacted", "credit_notes", "deliveries", "detector_states", "dropped_months", "dropped_places", "events", "intake", "invoices", "key_fingerprints", "key_states", "late_quarters", "leak_scores", "outbox", "quota_windows", "rejected", "reservations", "residuals", "responses", "revoked_tokens", "rollup_days", "rollup_months", "rollups", "sessions", "sign_ins", "signing_keys", "topic_generations", "alembic_version" TO tollhouse_worker, tollhouse_api, tollhouse_finance;
 
 GRANT INSERT, UPDATE, DELETE ON "events" TO tollhouse_worker;
 GRANT INSERT, UPDATE ON "rollups" TO tollhouse_worker;
@@ -98,6 +100,8 @@ GRANT INSERT, UPDATE ON "alerts" TO tollhouse_api;
 GRANT INSERT, UPDATE ON "deliveries" TO tollhouse_api;
 GRANT UPDATE ON "responses" TO tollhouse_api;
 GRANT INSERT ON "revoked_tokens" TO tollhouse_api;
+GRANT INSERT, UPDATE, DELETE ON "sessions" TO tollhouse_api;
+GRANT INSERT, DELETE ON "sign_ins" TO tollhouse_api;
 GRANT INSERT, UPDATE ON "invoices" TO tollhouse_api;
 GRANT INSERT ON "credit_notes" TO tollhouse_api;
 GRANT INSERT, UPDATE ON "billing_documents" TO tollhouse_api;

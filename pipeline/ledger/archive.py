@@ -2,8 +2,8 @@
 
 A directory with a file for each table and `manifest.json`, which says for each table how many rows it has, the file's
 SHA-256 and the rows' digest. That one does not depend on order, file format or database: two ledgers with the same
-digests are the same. Everything is read in one consistent view, the offsets up to which the topic was taken with it, so
-that a worker on the restored ledger goes on where the backup stands.
+digests are the same. Sessions of the dashboard are in none. Everything is read in one consistent view, the offsets up
+to which the topic was taken with it, so that a worker on the restored ledger goes on where the backup stands.
 """
 
 import json
@@ -34,7 +34,7 @@ from pipeline.ledger.digests import Rows, TableFigures
 from pipeline.ledger.engine import is_sqlite, make_engine, reading, run_transaction
 from pipeline.ledger.rows import insert_rows
 from pipeline.ledger.schema import HEAD, VERSIONS, SchemaError, migrate, prepare, version_of
-from pipeline.ledger.tables import Units, metadata
+from pipeline.ledger.tables import PASSING, Units, metadata
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -49,7 +49,12 @@ class ArchiveError(Exception):
 
 def figures(connection: Connection) -> dict[str, TableFigures]:
     """Rows and digest of every table: what makes two ledgers the same."""
-    return {table.name: _count(connection, table) for table in metadata.sorted_tables}
+    return {table.name: _count(connection, table) for table in _kept()}
+
+
+def _kept() -> list[Table]:
+    """The tables that an archive has."""
+    return [table for table in metadata.sorted_tables if table.name not in PASSING]
 
 
 def _count(connection: Connection, table: Table) -> TableFigures:
@@ -77,7 +82,7 @@ def export(url: str, directory: Path, made_at: str) -> dict[str, Any]:
             if version != HEAD:
                 raise SchemaError(f"the database is at version {version or 'none'}, this program works with {HEAD}")
             partial.mkdir(parents=True, mode=0o700)
-            tables = {table.name: _write(connection, table, partial) for table in metadata.sorted_tables}
+            tables = {table.name: _write(connection, table, partial) for table in _kept()}
     finally:
         engine.dispose()
     manifest = {"format": FORMAT, "schema": HEAD, "made_at": made_at, "tables": tables}

@@ -56,6 +56,8 @@ WRITES: Final[Mapping[str, Mapping[str, str]]] = {
         "deliveries": "IU",
         "responses": "U",
         "revoked_tokens": "I",
+        "sessions": "IUD",
+        "sign_ins": "ID",
         "invoices": "IU",
         "credit_notes": "I",
         "billing_documents": "IU",

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from pipeline.ledger.engine import LedgerUnavailable, is_sqlite, make_engine, reading, run_transaction
 from pipeline.ledger.tables import metadata
 
-VERSIONS: Final = ("0001", "0002")
+VERSIONS: Final = ("0001", "0002", "0003")
 """Every revision in migrations/versions, the oldest first (a start must not pay for loading Alembic)."""
 HEAD: Final = VERSIONS[-1]
 VERSION_TABLE: Final = "alembic_version"

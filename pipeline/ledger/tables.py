@@ -395,6 +395,38 @@ revoked_tokens = Table(
     PrimaryKeyConstraint("kind", "value"),
 )
 
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", Text, primary_key=True),  # of the id in the cookie, which is kept nowhere
+    _text("kind"),  # operator or tenant
+    _text("subject"),
+    _text("role"),
+    _text("issuer"),  # who vouched for the person; empty: a token of ours
+    _text("jti"),
+    _text("kid"),
+    _int("issued_us"),
+    _text("form"),  # what the session's forms carry, against posts from other sites
+    _int("created_us"),
+    _int("seen_us"),
+    _int("ends_us"),
+    Index("sessions_by_end", "ends_us"),
+)
+
+sign_ins = Table(
+    "sign_ins",
+    metadata,
+    Column("digest", Text, primary_key=True),  # of the state that is on its way to the issuer and back
+    _text("browser"),  # digest of the cookie of the browser that began it
+    _text("nonce"),
+    _text("verifier"),  # of PKCE
+    _int("ends_us"),
+    Index("sign_ins_by_end", "ends_us"),
+)
+
+PASSING: Final = ("sessions", "sign_ins")
+"""Tables of who looks just now: in no archive, since a restore must not bring an ended session back."""
+
 deliveries = Table(
     "deliveries",
     metadata,
