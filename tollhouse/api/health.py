@@ -17,7 +17,7 @@ from pipeline.ledger.generations import newest
 from pipeline.ledger.tables import intake
 from streams.offsets import end_offsets
 from streams.topics import USAGE_EVENTS
-from tollhouse.api.readiness import KEEP_S, OK, Late, Timely, word_of
+from tollhouse.api.readiness import KEEP_S, OK, Late, Timely, words_of
 from tollhouse.api.state import Api, api_of
 from tollhouse_client import UsagePublisher
 
@@ -47,9 +47,8 @@ def readyz(request: Request) -> JSONResponse:
 
 
 def checks_of(api: Api) -> dict[str, str]:
-    """Each check by name: ok, or what is wrong."""
-    found = {name: word_of(question(api, name, ask)) for name, ask in _CHECKS.items()}
-    return found | {"spool": _spool(api)}
+    """Each check by name: ok, or what is wrong; within WAIT_S."""
+    return words_of({name: question(api, name, ask) for name, ask in _CHECKS.items()}) | {"spool": _spool(api)}
 
 
 def question(api: Api, name: str, ask: Callable[[Api], T], keep_s: float = KEEP_S) -> Timely[T]:

@@ -6,7 +6,7 @@ left for requests. So each question has one thread, and a probe waits for it for
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -36,13 +36,17 @@ class Timely(Generic[T]):
         self._done: threading.Event | None = None
         self._since_s = 0.0
 
-    def get(self, wait_s: float = WAIT_S) -> T:
-        """The answer, or what asking raised, or Late after wait_s."""
+    def begin(self) -> threading.Event | None:
+        """Ask, if nobody does and the last answer is old; set when there is an answer, None if there is one."""
         with self._lock:
             if self._done is None and (self._answer is None or self._answer[0] <= self._clock()):
                 self._done, self._since_s = threading.Event(), self._clock()
                 threading.Thread(target=self._run, args=(self._done,), name=f"ask {self.name}", daemon=True).start()
-            done = self._done
+            return self._done
+
+    def get(self, wait_s: float = WAIT_S) -> T:
+        """The answer, or what asking raised, or Late after wait_s."""
+        done = self.begin()
         if done is not None and not done.wait(wait_s):
             raise Late(f"the {self.name} has not answered for {self._clock() - self._since_s:.0f} s")
         assert self._answer is not None  # either there was one, or the thread has set it
@@ -66,9 +70,17 @@ class Timely(Generic[T]):
         done.set()
 
 
-def word_of(check: Timely[str]) -> str:
+def words_of(checks: Mapping[str, Timely[str]], wait_s: float = WAIT_S) -> dict[str, str]:
+    """`ok` by name, or what is wrong in a line. All are asked at once, so that none takes the time of another."""
+    for check in checks.values():
+        check.begin()
+    until_s = time.monotonic() + wait_s
+    return {name: word_of(check, max(0.0, until_s - time.monotonic())) for name, check in checks.items()}
+
+
+def word_of(check: Timely[str], wait_s: float = WAIT_S) -> str:
     """`ok`, or what is wrong in a line."""
     try:
-        return check.get()
+        return check.get(wait_s)
     except Exception as error:  # noqa: BLE001 - whatever it is, we are not ready
         return str(error) or type(error).__name__

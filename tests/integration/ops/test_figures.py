@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def test_what_is_away_shows_and_no_figure_passes_for_a_new_one(house: House, mon
         raise LedgerUnavailable("it went")
 
     monkeypatch.setattr(house.ledger, "read", hang)
-    monkeypatch.setattr(readiness.Timely.get, "__defaults__", (0.05,))
+    monkeypatch.setattr(readiness.words_of, "__defaults__", (0.05,))
     after = values(house)
     gate.set()
     assert (after["tollhouse_database_up",], after["tollhouse_check", "database"]) == (0, 0)
@@ -131,8 +132,21 @@ def test_what_is_away_shows_and_no_figure_passes_for_a_new_one(house: House, mon
 def test_readiness_in_time_though_the_database_says_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
     monkeypatch.setattr(house.ledger, "read", lambda _work: gate.wait(60))
-    monkeypatch.setattr(readiness.Timely.get, "__defaults__", (0.05,))
+    monkeypatch.setattr(readiness.words_of, "__defaults__", (0.05,))
     answer = house.client.get("/readyz")
     gate.set()
     assert answer.status_code == 503
     assert answer.json()["checks"]["database"].startswith("the database has not answered for")
+
+
+def test_checks_that_hang_take_one_time_and_not_one_each() -> None:
+    gate = threading.Event()
+    hung = {name: readiness.Timely(name, lambda: str(gate.wait(60))) for name in ("database", "catalog", "third")}
+    well = {"broker": readiness.Timely("broker", lambda: readiness.OK)}
+    began_s = time.monotonic()
+    words = readiness.words_of(hung | well, 0.4)
+    took_s = time.monotonic() - began_s
+    gate.set()
+    assert took_s < 0.8
+    assert all(words[name].startswith(f"the {name} has not answered for") for name in hung)
+    assert words["broker"] == readiness.OK
