@@ -18,6 +18,9 @@ WAIT_S: Final = 3.0
 """Less than what balancers and kubelets are told to wait (5 s)."""
 LOOKING: Final = 20
 """An answer is kept for this many times what it took, so that looking takes a twentieth of a thread at most."""
+KEEP_TIMES: Final = 10
+"""But no longer than this many times what it is kept for otherwise: a process that stood still for a minute while it
+asked would tell for twenty that all is well."""
 
 
 class Late(Exception):
@@ -65,7 +68,7 @@ class Timely(Generic[T]):
         with self._lock:
             keep_s = self._keep_s if error is None else KEEP_S  # what was away may be back
             took_s = now_s - began_s if error is None else 0.0
-            self._answer = now_s + max(keep_s, LOOKING * took_s), answer, error
+            self._answer = now_s + max(keep_s, min(LOOKING * took_s, KEEP_TIMES * keep_s)), answer, error
             self._done = None
         done.set()
 

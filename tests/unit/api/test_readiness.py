@@ -45,11 +45,20 @@ def test_an_answer_is_kept_for_a_moment() -> None:
 
 def test_what_takes_long_is_kept_longer() -> None:
     asked = Asked(takes_s=2.0)
-    timely = asked.timely()
+    timely = asked.timely(keep_s=10.0)
     timely.get(60)
     asked.now_s += 39.0
     assert timely.get(60) == "answer 1"
     asked.now_s += 1.0
+    assert timely.get(60) == "answer 2"
+
+
+def test_what_took_a_minute_passes_for_new_only_for_seconds() -> None:
+    """A process that was frozen in the middle of a question said for twenty minutes that the database answers."""
+    asked = Asked(takes_s=60.0)
+    timely = asked.timely()
+    timely.get(60)
+    asked.now_s += 10 * KEEP_S
     assert timely.get(60) == "answer 2"
 
 
