@@ -1,12 +1,14 @@
 """Stripe and the ledger: where pushes are remembered, which invoices go, what comes back."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from billing.lifecycle import Refused, transition
 from billing.stripe_gateway import (
     BookSummary,
+    Drift,
     MeterResult,
     PushResult,
     StatusUpdate,
@@ -28,6 +30,8 @@ from tollhouse.errors import UserError
 from tollhouse.settings import Settings
 
 KIND = "stripe"
+DRIFT, DRIFT_WHOLE = "drift/", "drift_whole"
+"""Records of comparisons: one by month, and when all months were compared last."""
 
 
 class LedgerStore:
@@ -112,6 +116,28 @@ def push_meters(
 
     readings = hourly_readings(ledger.read(rows), {t: c for t, c in customers.items() if c}, event_name, now_us)
     return push_meter_events(gateway, readings, now_us // SECOND_US)
+
+
+def note_drift(
+    ledger: Ledger, found: Collection[Drift], compared: Collection[Invoice], month: str | None, now_us: int
+) -> None:
+    """Keep by month how many of the compared invoices differ from Stripe's, for the figures that an alert rule reads.
+
+    month: the one that was compared; None: all, so that months without an invoice of ours any more are settled too.
+    """
+    months = Counter({invoice.month: 0 for invoice in compared} if month is None else {month: 0})
+    months.update(one.month for one in found)
+
+    def work(connection: Connection) -> None:
+        known = [name.removeprefix(DRIFT) for name in books.get_all(connection, KIND) if name.startswith(DRIFT)]
+        for one in months if month is not None else {*months, *known}:
+            kinds = Counter(row.kind for row in found if row.month == one)
+            record = {"at_us": now_us, "kinds": dict(sorted(kinds.items()))}
+            books.put(connection, KIND, f"{DRIFT}{one}", json.dumps(record, sort_keys=True))
+        if month is None:
+            books.put(connection, KIND, DRIFT_WHOLE, json.dumps({"at_us": now_us}))
+
+    ledger.write(work)
 
 
 def _units(row: Mapping[str, Any], meter: str) -> int:

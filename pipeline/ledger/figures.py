@@ -22,6 +22,7 @@ from schemas.instants import SECOND_US
 
 STRIPE: Final = "stripe"
 """Kind of the gateway's records among the billing documents."""
+AT_STRIPE: Final = ("pushed", "paid", "uncollectible")
 OPEN_STATES: Final = ("open", "acked")
 
 
@@ -129,6 +130,24 @@ def _billing(connection: Connection, now_us: int) -> list[Figure]:
         ),
         Figure("stripe_invoices", "Invoices at Stripe, by what Stripe said last.", ("status",), {**statuses}),
         _one("stripe_payments_failed", "Invoices at Stripe whose charge was declined.", failed),
+        *_drift(connection, now_us),
+    ]
+
+
+def _drift(connection: Connection, now_us: int) -> list[Figure]:
+    """What `tollhouse stripe drift` found last, by kind, over all months; and since when nobody has looked."""
+    i, b = invoices.c, billing_documents.c
+    query = select(b.document).where(b.kind == STRIPE, b.id.like("drift/%"))
+    kinds: Counter[tuple[str, ...]] = Counter()
+    for document in connection.execute(query).scalars():
+        kinds.update({(kind,): int(n) for kind, n in json.loads(document)["kinds"].items()})
+    there_us = connection.execute(select(func.min(i.changed_us)).where(i.status.in_(AT_STRIPE))).scalar()
+    whole = connection.execute(select(b.document).where(b.kind == STRIPE, b.id == "drift_whole")).scalar()
+    since_us = max(int(there_us or 0), int(json.loads(whole)["at_us"]) if whole else 0)
+    waits = max(0.0, (now_us - since_us) / SECOND_US) if there_us is not None else 0.0
+    return [
+        Figure("stripe_drift", "Differences to Stripe when it was compared last.", ("kind",), {**kinds}),
+        _one("stripe_uncompared_seconds", "How long invoices at Stripe were not compared with ours.", waits),
     ]
 
 

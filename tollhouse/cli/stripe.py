@@ -55,6 +55,8 @@ def sync(directory: Path | None, as_json: bool, whole: bool, live: bool) -> None
 def drift(directory: Path | None, as_json: bool, month: str | None, live: bool) -> None:  # noqa: FBT001
     """Ours against Stripe's, invoice by invoice; exit code 1 if anything differs.
 
+    What it finds is kept in the ledger for the figure `tollhouse_stripe_drift` and its alert: run it every night.
+
     \b
     Example:
       STRIPE_SECRET_KEY=… tollhouse stripe drift --month 2026-10
@@ -63,13 +65,14 @@ def drift(directory: Path | None, as_json: bool, month: str | None, live: bool) 
 
     from billing.stripe_gateway import drift as find_drift
     from tollhouse.closing import load_book
-    from tollhouse.stripe_push import gateway_of
+    from tollhouse.stripe_push import gateway_of, note_drift
 
     settings = settings_of(directory)
     ledger = open_ledger(settings)
     book = ledger.read(lambda connection: load_book(connection, month=month))
     closed = [i for i in book.invoices if i.status != "draft"]
     found = find_drift(gateway_of(settings, ledger, live=live), closed)
+    note_drift(ledger, found, closed, month, now_us() + settings.clock_offset_s * 1_000_000)
     if as_json:
         print_json({"drift": [asdict(d) for d in found]})
     else:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.ledger import Ledger
+from pipeline.ledger.figures import figures
+from schemas.instants import parse_instant
 from tests.integration.cli.installation import CATALOG, Installation, event
 from tests.unit.cli.command import tollhouse
 from tollhouse import stripe_double
@@ -76,6 +79,32 @@ def test_a_month_goes_to_stripe_once_and_agrees_to_the_cent(
     assert october("stripe", "sync").code == 0
     table = october("invoices", "push", *month).out
     assert "already" in table
+
+
+def test_what_differs_at_stripe_is_a_figure_until_it_is_mended(
+    october: Installation, stripe: stripe_double.StripeDouble
+) -> None:
+    """The alert rule reads what the comparison kept, by month and kind; and how long nobody has compared."""
+    ledger = Ledger(october.database_url)
+
+    def shown(at: str) -> tuple[dict[tuple[str, ...], float], float]:
+        found = {figure.name: figure.values for figure in ledger.read(lambda c: figures(c, parse_instant(at)))}
+        return dict(found["stripe_drift"]), round(found["stripe_uncompared_seconds"][()], -2)
+
+    october.apply(CATALOG.replace("name: Bolt Inc,", "name: Bolt Inc, billing: {email: ap@bolt.example},"))
+    assert october.at("2026-11-04T06:00:00Z")("invoices", "finalise", "--month", "2026-10").code == 0
+    assert shown("2026-11-20T06:00:00Z") == ({}, 0)  # nothing is there to be compared
+    assert october("stripe", "drift").code == 1
+    assert shown("2026-11-04T06:00:00Z")[0] == {("missing",): 2}
+    assert october("invoices", "push", "--month", "2026-10").code == 0
+    assert october("stripe", "drift", "--month", "2026-09").code == 0  # another month settles nothing of this one
+    assert shown("2026-11-04T06:00:00Z")[0] == {("missing",): 2}
+    assert october.at("2026-11-05T06:00:00Z")("stripe", "drift").code == 0
+    assert shown("2026-11-05T07:00:00Z") == ({}, 3600)
+    next(one for one in stripe.invoices() if one["total"] == 3300)["total"] = 3301
+    assert october.at("2026-11-06T06:00:00Z")("stripe", "drift", "--month", "2026-10").code == 1
+    assert shown("2026-11-06T06:00:00Z") == ({("total",): 1}, 86_400)  # one month is not all of them
+    ledger.close()
 
 
 def test_push_before_finalising_has_nothing_to_do(october: Installation, stripe: stripe_double.StripeDouble) -> None:

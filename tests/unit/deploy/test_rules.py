@@ -64,6 +64,8 @@ WELL = {
     _series("tollhouse_invoice_unpushed_seconds", API): "3600x2000",
     _series("tollhouse_stripe_configured", API): "1x2000",
     _series("tollhouse_stripe_payments_failed", API): "0x2000",
+    _series("tollhouse_stripe_drift", API, kind="total"): "0x2000",
+    _series("tollhouse_stripe_uncompared_seconds", API): "80000x2000",
 }
 
 
@@ -119,6 +121,8 @@ CASES = {
     "TollhouseUnrated": Case(_open("unrated", "ticket"), 11),
     "TollhouseInstallation": Case(_open("pipeline", "page"), 1),
     "TollhouseInvoicesNotPushed": Case({_series("tollhouse_invoice_unpushed_seconds", API): "90000x2000"}, 11),
+    "TollhouseStripeDrift": Case({_series("tollhouse_stripe_drift", API, kind="missing"): "2x2000"}, 6),
+    "TollhouseStripeNotCompared": Case({_series("tollhouse_stripe_uncompared_seconds", API): "260000x2000"}, 61),
     "TollhousePaymentsFail": Case({_series("tollhouse_stripe_payments_failed", API): "1x2000"}, 61),
 }  # fmt: skip
 
@@ -204,15 +208,19 @@ def test_a_case_that_does_not_fire_would_be_noticed(tmp_path: Path) -> None:
     assert "TollhouseDatabaseAway" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", ["TollhouseStalled", "TollhouseInvoicesNotPushed"])
+@pytest.mark.parametrize("name", ["TollhouseStalled", "TollhouseInvoicesNotPushed", "TollhouseStripeNotCompared"])
 def test_rules_of_two_conditions_need_both(name: str, tmp_path: Path) -> None:
     still, pushed = _series("tollhouse_messages_received", API), _series("tollhouse_invoice_unpushed_seconds", API)
     one_of_two: dict[str, dict[str, str | None]] = {
         "TollhouseStalled": {still: "77x2000", _series("tollhouse_lag_messages", API, partition="1"): "0x2000"},
         "TollhouseInvoicesNotPushed": {pushed: "90000x2000", _series("tollhouse_stripe_configured", API): "0x2000"},
+        "TollhouseStripeNotCompared": {
+            _series("tollhouse_stripe_uncompared_seconds", API): "260000x2000",
+            _series("tollhouse_stripe_configured", API): "0x2000",
+        },
     }
-    check = {"eval_time": "60m", "alertname": name, "exp_alerts": []}
+    check = {"eval_time": "70m", "alertname": name, "exp_alerts": []}
     done = _play(
-        [{"interval": "15s", "input_series": _inputs(one_of_two[name], 60), "alert_rule_test": [check]}], tmp_path
+        [{"interval": "15s", "input_series": _inputs(one_of_two[name], 70), "alert_rule_test": [check]}], tmp_path
     )
     assert done.returncode == 0, done.stdout + done.stderr
