@@ -2,19 +2,28 @@
 
     python -m bench.local_gate [--tenants 1000] [--changes 100] [--json]
 
-The states of all tenants, three quotas each, come from an embedded broker, and go on changing at a given rate while
-decisions are timed one by one. Two runs: paced, and one after the other. `own` is the CPU time of a decision: without
-what other processes of a busy machine, and this process's other threads, took.
+The states of all tenants, three quotas each, come from an embedded broker in a process of its own, as in an
+installation, and go on changing at a given rate while decisions are timed one by one. Three runs: paced, with a pause
+before each; one after the other; and one after the other with the tenant's token instead of its name. `own` is the CPU
+time of the deciding thread: without what other processes of a busy machine, and this process's follower, took.
 """
 
 import argparse
+import base64
 import json
+import multiprocessing
+import random
 import statistics
 import threading
 import time
+from collections.abc import Callable, Sequence
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
 from typing import Any, Final
 
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient, NewTopic
 
@@ -25,12 +34,17 @@ from schemas.periods import window_period
 from streams.embedded_broker import EmbeddedBroker
 from streams.publishing import clock_message, key_state_message, quota_state_message
 from streams.topics import KEY_STATES, QUOTA_STATES
-from tollhouse_client import LocalGate
+from tollhouse_client import GateDecision, LocalGate
 
 PARTITIONS: Final = 4
 QUOTAS: Final = (("tokens", "minute"), ("cost", "day"), ("requests", "month"))
 LIMIT: Final = Decimal(10**9)
+PER_MINUTE: Final = {"requests_per_minute": 10**7, "tokens_per_minute": 10**11}
+"""Of a pooled key at the provider; enough for whatever this bench asks."""
 WARM: Final = 2_000
+
+Decide = Callable[[str, str, dict[str, int | str]], GateDecision]
+Settle = Callable[[GateDecision], None]
 
 
 def now_us() -> int:
@@ -77,7 +91,7 @@ class Teller:
     def everything(self) -> None:
         """All of it once."""
         for number in range(8):
-            self.subject(f"pool-{number}", provider="openai", kind="pooled", tenant=None)
+            self.subject(f"pool-{number}", provider="openai", kind="pooled", tenant=None, **PER_MINUTE)
         for number in range(self.tenants):
             self.subject(f"tenant:tenant-{number}", tier="standard")
         for number in range(self.tenants * len(QUOTAS)):
@@ -97,22 +111,79 @@ class Teller:
             time.sleep(max(0.0, started_s + number / rate - time.perf_counter()))
 
 
-def timed(gate: LocalGate, tenants: int, count: int, rate: int) -> dict[str, float]:
+def installation(tenants: int, changes: int, pipe: Connection) -> None:
+    """The broker and what the worker tells, until the pipe says to end. Body of a process."""
+    with EmbeddedBroker() as broker:
+        teller = Teller(broker.bootstrap, tenants)
+        teller.everything()
+        pipe.send(broker.bootstrap)
+        pipe.recv()
+        thread = threading.Thread(target=teller.go_on, args=(changes,), daemon=True)
+        thread.start()
+        pipe.recv()
+        teller.done.set()
+        thread.join()
+
+
+class Signer:
+    """Stands for the API: signs tenants' tokens, and publishes the key."""
+
+    def __init__(self) -> None:
+        self._key = Ed25519PrivateKey.generate()
+        public = self._key.public_key().public_bytes_raw()
+        x = base64.urlsafe_b64encode(public).rstrip(b"=").decode()
+        jwk = {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": "bench", "alg": "EdDSA", "use": "sig"}
+        document = json.dumps({"keys": [jwk]}).encode()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(document)))
+                self.end_headers()
+                self.wfile.write(document)
+
+            def log_message(self, *_: object) -> None:
+                """Nothing on the terminal."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def token(self, tenant: str) -> str:
+        """A tenant's, good for an hour."""
+        at = int(time.time())
+        claims = {"iss": "tollhouse", "aud": "tollhouse", "sub": tenant, "kind": "tenant", "jti": f"jti-{tenant}"}
+        times = {"iat": at, "nbf": at, "exp": at + 3600}
+        return jwt.encode(claims | times, self._key, "EdDSA", headers={"kid": "bench"})
+
+    def close(self) -> None:
+        """Answers no more."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def estimates(count: int) -> list[dict[str, int | str]]:
+    """Estimates that differ, as calls do, from a fixed seed."""
+    rng = random.Random(8)
+    return [{"tokens": rng.randint(1, 8000), "cost": f"0.{rng.randint(1, 99999):06d}"} for _ in range(count)]
+
+
+def timed(decide: Decide, settle: Settle, tenants: Sequence[str], count: int, rate: int) -> dict[str, float]:
     """Quantiles in microseconds over so many decisions; rate 0: one after the other."""
     taken_us, own_us = [], []
-    estimate = {"tokens": 5000, "cost": "0.02"}
+    asked = estimates(1009)
     started_s = time.perf_counter()
     for number in range(WARM + count):
         if rate:
             time.sleep(max(0.0, started_s + number / rate - time.perf_counter()))
-        tenant = f"tenant-{number % tenants}"
-        before_ns, own_ns = time.perf_counter_ns(), time.thread_time_ns()
-        decision = gate.decide(tenant, "gpt-5-mini", estimate)
-        own_ns = time.thread_time_ns() - own_ns
+        tenant, estimate = tenants[number % len(tenants)], asked[number % len(asked)]
+        own_ns, before_ns = time.thread_time_ns(), time.perf_counter_ns()
+        decision = decide(tenant, "gpt-5-mini", estimate)
         taken_ns = time.perf_counter_ns() - before_ns
+        own_ns = time.thread_time_ns() - own_ns
         if not decision.allowed:
             raise RuntimeError(f"refused, which this bench does not mean: {decision}")
-        gate.settle(decision)
+        settle(decision)
         if number >= WARM:
             taken_us.append(taken_ns / 1000)
             own_us.append(own_ns / 1000)
@@ -122,27 +193,36 @@ def timed(gate: LocalGate, tenants: int, count: int, rate: int) -> dict[str, flo
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Both runs on one gate."""
-    with EmbeddedBroker() as broker:
-        teller = Teller(broker.bootstrap, options.tenants)
-        teller.everything()
+    """All runs on one gate."""
+    spawn = multiprocessing.get_context("spawn")
+    pipe, other = spawn.Pipe()
+    child = spawn.Process(target=installation, args=(options.tenants, options.changes, other), daemon=True)
+    child.start()
+    names = [f"tenant-{number}" for number in range(options.tenants)]
+    signer = Signer()
+    try:
+        bootstrap = pipe.recv()
         began_s = time.perf_counter()
-        with LocalGate(broker.bootstrap) as gate:
+        with LocalGate(bootstrap, url=signer.url) as gate:
             if not gate.wait_ready(60):
                 raise RuntimeError(f"the gate was not ready within a minute: {gate.stats()}")
             ready_s = time.perf_counter() - began_s
-            thread = threading.Thread(target=teller.go_on, args=(options.changes,), daemon=True)
-            thread.start()
-
-            paced = timed(gate, options.tenants, options.rate * options.seconds, options.rate)
-            flat = timed(gate, options.tenants, options.count, 0)
+            pipe.send("go on")
+            paced = timed(gate.decide, gate.settle, names, options.rate * options.seconds, options.rate)
+            flat = timed(gate.decide, gate.settle, names, options.count, 0)
+            tokens = [signer.token(name) for name in names]
+            by_token = timed(gate.authorize, gate.settle, tokens, options.count, 0)
             stats = gate.stats()
-            teller.done.set()
-            thread.join()
+        pipe.send("end")
+        child.join(30)
+    finally:
+        child.kill()
+        signer.close()
     return {
         "ready_s": ready_s,
         "paced": paced,
         "flat_out": flat,
+        "by_token": by_token,
         "staleness_s": stats.staleness_s,
         "lag_s": stats.lag_s,
     }
@@ -163,7 +243,7 @@ def main() -> None:
         print(json.dumps(found))
         return
     print(f"{options.tenants} tenants, {options.changes} changes/s: ready after {found['ready_s']:.1f} s")
-    for name in ("paced", "flat_out"):
+    for name in ("paced", "flat_out", "by_token"):
         shown = ", ".join(
             f"{quantile.removesuffix('_us').replace('_', ' ')} {value:.0f} us"
             for quantile, value in found[name].items()

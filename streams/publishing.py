@@ -99,6 +99,8 @@ def key_state_message(row: Mapping[str, Any], at_us: int) -> tuple[bytes, bytes]
         **{name: row[name] for name in ("provider", "kind", "tenant", "tier", "models") if name in row},
         "at": format_instant(at_us),
     }
+    limits = {name: row[name] for name in ("requests_per_minute", "tokens_per_minute") if row.get(name) is not None}
+    body |= limits
     if row.get("tokens_before_us") is not None:
         body["tokens_before"] = format_instant(row["tokens_before_us"])
     return str(row["key"]).encode(), msgspec.json.encode(body)

@@ -63,6 +63,7 @@ def subjects(connection: Connection, context: Context) -> list[dict[str, Any]]:
     for key in context.catalog.keys.values():
         facts: dict[str, Any] = {"provider": key.provider, "kind": key.kind, "tenant": key.tenant}
         facts["models"] = list(key.models)
+        facts["requests_per_minute"], facts["tokens_per_minute"] = key.requests_per_minute, key.tokens_per_minute
         found.append(_row(rows.pop(key.id, None), key.id, context, facts))
     for tenant in context.catalog.tenants.values():
         subject = tenant_subject(tenant.id)

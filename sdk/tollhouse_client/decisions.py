@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from tollhouse_client.errors import GateRefusedError
 from tollhouse_client.gate_http import Answer
@@ -12,7 +12,9 @@ from tollhouse_client.gate_http import Answer
 Estimate = Mapping[str, int | str | Decimal]
 """Upper bound of one call by meter: tokens, requests, cost, or any token class."""
 
-COST_SCALE: Final = 10**12
+COST_PLACES: Final = 12
+COST_TEXT_MAX: Final = 24
+COST_SCALE: Final = 10**COST_PLACES
 """Cost is counted in 10**-12 of the currency, everything else in ones: whole numbers, as the service counts."""
 
 
@@ -20,16 +22,37 @@ def units_of(meter: str, amount: int | str | Decimal) -> int:
     """The amount in whole units of its meter, started ones whole. ValueError for what is no amount."""
     if meter != "cost" and type(amount) is int:
         units = amount
+    elif meter == "cost" and type(amount) is str and (plain := _plain_cost(amount)) is not None:
+        return plain
     else:
         if isinstance(amount, float):
             raise ValueError(f"estimate.{meter} is the float {amount!r}: give an int, a text or a Decimal")
         try:
             exact = Decimal(amount)
             units = int((exact * COST_SCALE if meter == "cost" else exact).to_integral_value(ROUND_CEILING))
-        except (ArithmeticError, TypeError) as error:
+        except (ArithmeticError, TypeError, ValueError) as error:
             raise ValueError(f"estimate.{meter} is {amount!r}, which is no amount") from error
     if units < 0:
         raise ValueError(f"estimate.{meter} is {amount}: give a number that is not negative")
+    return units
+
+
+def _plain_cost(text: str) -> int | None:
+    """Units of money written as digits and a point, which is how it nearly always comes; None: Decimal is to judge."""
+    whole, _, part = text.partition(".")
+    if len(text) <= COST_TEXT_MAX and len(part) <= COST_PLACES and text.isascii() and (whole + part).isdecimal():
+        return int(whole + part.ljust(COST_PLACES, "0"))
+    return None
+
+
+def in_units(estimate: Estimate | None) -> dict[str, int]:
+    """An estimate in units by meter; a call that does not say how many requests it is, is one. ValueError."""
+    units = {"requests": 1}
+    for meter, amount in (estimate or {}).items():
+        if type(amount) is int and amount >= 0 and meter != "cost":
+            units[meter] = amount
+        else:
+            units[meter] = units_of(meter, amount)
     return units
 
 
@@ -43,8 +66,10 @@ def amount_of(meter: str, units: int) -> int | str:
     return format(Decimal(units) / COST_SCALE, "f") if meter == "cost" else units
 
 
-@dataclass(frozen=True, slots=True)
-class GateDecision:
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class GateDecision(NamedTuple):
     """The gate's answer. reason: ok, quota, model_not_allowed, key_unavailable, rate_limit, token_invalid, …
 
     kind, of a quota or a rate limit: `rate` (the next minute or hour helps) or `budget` (spent until the day or month
@@ -60,8 +85,8 @@ class GateDecision:
     quota: str | None = None
     kind: str | None = None
     retry_after_s: int | None = None
-    remaining: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    remaining: Mapping[str, str] = _NOTHING
+    labels: Mapping[str, str] = _NOTHING
     detail: str = ""
     fail_open: bool = False
     ticket: int = 0
@@ -77,6 +102,13 @@ class GateDecision:
         if self.reason in ("quota", "rate_limit"):
             return 402 if self.kind == "budget" else 429
         return 403
+
+
+def admitted(tenant: str, key: str, labels: Mapping[str, str], ticket: int, *, fail_open: bool) -> GateDecision:
+    """The answer of a gate that decides by itself. All fields in their order: by name it would take three times as
+    long, in a decision of microseconds."""
+    fields = (True, "ok", tenant, key, None, None, None, None, None, _NOTHING, labels, "", fail_open, ticket)
+    return tuple.__new__(GateDecision, fields)
 
 
 def object_of(answer: Answer) -> dict[str, Any]:

@@ -16,17 +16,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from types import TracebackType
+from operator import attrgetter
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
-from tollhouse_client.decisions import Estimate, GateDecision, amount_of, units_of
+from tollhouse_client.decisions import Estimate, GateDecision, admitted, amount_of, in_units, units_of
 from tollhouse_client.errors import GateRefusedError, GateUnavailableError
 from tollhouse_client.follower import Follower
 from tollhouse_client.gate import allowance_of
-from tollhouse_client.own_spend import Held, OwnSpend
-from tollhouse_client.state_book import KEYS, NEVER_US, QUOTAS, SECOND_US, Key, Plan, Quota, StateBook
+from tollhouse_client.local_stats import LocalGateStats
+from tollhouse_client.own_spend import OwnSpend
+from tollhouse_client.state_book import NEVER_US, SECOND_US, Key, Plan, Quota, StateBook, first_full
+from tollhouse_client.state_reading import KEYS, QUOTAS, ClockSaid, read_message
 from tollhouse_client.tokens import TenantToken, TokenRefused, Tokens, fetch_keys
 
 __all__ = ["LocalGate", "LocalGateStats"]
@@ -37,29 +39,13 @@ SETTLE_S: Final = 5.0
 """From a call's end until its usage is in the ledger; usually below one second."""
 CALL_S: Final = 600.0
 SHORT: Final = ("minute", "hour")
+_NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
+_SHARE: Final = attrgetter("share")
 
 _log = logging.getLogger("tollhouse_client")
 
 KEYS_S: Final = 30.0
 """How often the tokens' keys are read anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class LocalGateStats:
-    """A snapshot for a metrics endpoint. staleness_s: infinite while not everything was read. lag_s: what is admitted
-    elsewhere is known here after this time. bound_tokens: what any one quota on tokens can be passed by meanwhile."""
-
-    ready: bool
-    staleness_s: float
-    lag_s: float
-    bound_tokens: int
-    tenants: int
-    keys: int
-    in_flight: int
-    admitted: int
-    refused: int
-    fail_open: int
-    last_error: str | None
 
 
 class LocalGate:
@@ -77,6 +63,9 @@ class LocalGate:
         in the ledger. Choose it above the lag of worker and spool.
     call_s
         a call that is never settled counts as ended after this time.
+    proxies
+        how many gates share the provider keys: of a key's requests and tokens a minute each takes its part, and counts
+        only its own calls.
     """
 
     def __init__(
@@ -92,14 +81,17 @@ class LocalGate:
         fail_mode: str = "closed",
         settle_s: float = SETTLE_S,
         call_s: float = CALL_S,
+        proxies: int = 1,
         timeout_s: float = 2.0,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
+        if proxies < 1:
+            raise ValueError(f"proxies is {proxies}: give how many gates share the provider keys, at least 1")
         self._allowance = allowance_of(fail_mode)
         self._prefix, self._now_us = topic_prefix, now_us
         self._stale_us = round(stale_after_s * SECOND_US)
         self._spend = OwnSpend(round(settle_s * SECOND_US), round(call_s * SECOND_US))
-        self._book = StateBook()
+        self._book = StateBook(proxies)
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self._turns = itertools.count()
@@ -125,14 +117,22 @@ class LocalGate:
 
     def take(self, topic: str, partition: int, key: bytes, value: bytes | None) -> None:
         """One message of a topic, in its order; None: what was under the key is gone."""
+        topic = topic.removeprefix(self._prefix)
+        said = read_message(topic, key, value)  # before the lock: nobody waits for JSON
         with self._news:
-            self._book.apply(topic.removeprefix(self._prefix), partition, key, value)
+            self._book.apply(topic, partition, said)
             known_us = self._book.known_us
             if known_us is not None:
-                self._spend.news(known_us)
                 if self._opened and self._now_us() - known_us <= self._stale_us:
                     self._opened.clear()  # there is news: the allowance is full again
                 self._news.notify_all()
+        if known_us is not None and isinstance(said, ClockSaid):
+            while self._piece_of_news(known_us):
+                time.sleep(0)  # a caller who waits for the lock goes first
+
+    def _piece_of_news(self, known_us: int) -> bool:
+        with self._lock:
+            return self._spend.news(known_us)
 
     # --- calls --------------------------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class LocalGate:
             return GateDecision(allowed=False, reason=no.reason, detail=no.detail)
         except ConnectionError as error:
             raise GateUnavailableError(f"{error}: is the API up?") from None
-        units = _units(estimate)
+        units = in_units(estimate)
         for meter, most in claims.limits.items():
             if units.get(meter, 0) > most:
                 self._refused += 1
@@ -173,7 +173,7 @@ class LocalGate:
         estimate: an upper bound by meter; what is left out counts as 0, requests as 1. provider: of the model; only
         needed where keys of several providers may carry it. GateUnavailableError as the fail mode says.
         """
-        return self._decide(tenant, model, _units(estimate), provider, None, {})
+        return self._decide(tenant, model, in_units(estimate), provider, None, _NO_LABELS)
 
     def settle(self, decision: GateDecision, used: Estimate | None = None) -> None:
         """The call has ended and its usage was published. used: what it used by meter; else its estimate counts on."""
@@ -213,10 +213,13 @@ class LocalGate:
             plan = book.plan(name, model, provider, models)
             if plan.refused:
                 return self._no(plan.refused, name, plan.detail)
-            key, held, full = self._room(plan, units, now_us)
+            full = first_full(plan.quotas, units, now_us)
             if full is not None:
-                return self._full(full, name, now_us)
-            return self._yes(name, key, held, now_us, labels, stale=stale)
+                return self._spent(full, name, now_us)
+            if plan.limited or plan.by_key:
+                return self._on_some_key(name, plan, units, now_us, labels, stale=stale)
+            key = plan.keys[next(self._turns) % len(plan.keys)]
+            return self._yes(name, key, plan.quotas, units, now_us, labels, stale=stale)
 
     def _may_go_on(self, tenant: str, known_us: int | None) -> None:
         used = self._opened.get(tenant, 0)
@@ -227,34 +230,61 @@ class LocalGate:
             raise GateUnavailableError(f"{what}{why}: are broker and worker up?")
         self._opened[tenant] = used + 1
 
-    def _room(self, plan: Plan, units: Mapping[str, int], now_us: int) -> tuple[Key, list[Held], Quota | None]:
-        """The first key, in turn, on which all quotas have room, and what to hold; or the quota that is full."""
+    def _on_some_key(
+        self, name: str, plan: Plan, units: Mapping[str, int], now_us: int, labels: Mapping[str, str], *, stale: bool
+    ) -> GateDecision:
+        """The key that has most of its minute left, and of those without limits the next in turn, if it has room."""
+        if now_us >= self._book.minute_end_us:
+            self._book.turn_minute(now_us)
+        requests, tokens = units.get("requests", 0), units.get("tokens", 0)
+        spent: Quota | None = None
+        limit = ""
+        for key in self._in_order(plan):
+            own = plan.by_key.get(key.id, ())
+            full = first_full(own, units, now_us) if own else None
+            if full is not None:
+                spent = full
+                continue
+            too_fast = key.send(requests, tokens)
+            if too_fast is None:
+                quotas = plan.quotas + own if own else plan.quotas
+                return self._yes(name, key, quotas, units, now_us, labels, stale=stale)
+            limit = limit or too_fast
+        if spent is not None:  # it lasts longer than a full minute
+            return self._spent(spent, name, now_us)
+        self._refused += 1
+        left_s = max(1, -(-(self._book.minute_end_us - now_us) // SECOND_US))
+        return GateDecision(
+            allowed=False, reason="rate_limit", tenant=name, quota=limit, kind="rate", retry_after_s=left_s
+        )
+
+    def _in_order(self, plan: Plan) -> Sequence[Key]:
+        if plan.limited:
+            return sorted(plan.keys, key=_SHARE)
         first = next(self._turns) % len(plan.keys)
-        key = plan.keys[first]
-        held, full = _fit(plan.quotas, units, now_us)
-        if full is not None or not plan.by_key:
-            return key, held, full
-        for key in (*plan.keys[first:], *plan.keys[:first]):
-            more, full = _fit(plan.by_key.get(key.id, ()), units, now_us)
-            if full is None:
-                return key, held + more, None
-        return key, [], full
+        return (*plan.keys[first:], *plan.keys[:first])
 
     def _yes(
-        self, name: str, key: Key, held: list[Held], now_us: int, labels: Mapping[str, str], *, stale: bool
+        self,
+        name: str,
+        key: Key,
+        quotas: Sequence[Quota],
+        units: Mapping[str, int],
+        now_us: int,
+        labels: Mapping[str, str],
+        *,
+        stale: bool,
     ) -> GateDecision:
-        ticket = self._spend.begin(held, now_us)
+        ticket = self._spend.begin(quotas, units, now_us)
         self._admitted += 1
         self._fail_open += stale
-        return GateDecision(
-            allowed=True, reason="ok", tenant=name, key=key.id, labels=labels, fail_open=stale, ticket=ticket
-        )
+        return admitted(name, key.id, labels, ticket, fail_open=stale)
 
     def _no(self, reason: str, tenant: str, detail: str = "") -> GateDecision:
         self._refused += 1
         return GateDecision(allowed=False, reason=reason, tenant=tenant, detail=detail)
 
-    def _full(self, quota: Quota, tenant: str, now_us: int) -> GateDecision:
+    def _spent(self, quota: Quota, tenant: str, now_us: int) -> GateDecision:
         self._refused += 1
         left_us = quota.end_us - now_us if quota.end_us != NEVER_US else SECOND_US
         return GateDecision(
@@ -358,25 +388,3 @@ class LocalGate:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-
-def _units(estimate: Estimate | None) -> dict[str, int]:
-    units = {"requests": 1}
-    for meter, amount in (estimate or {}).items():
-        units[meter] = units_of(meter, amount)
-    return units
-
-
-def _fit(quotas: Sequence[Quota], units: Mapping[str, int], now_us: int) -> tuple[list[Held], Quota | None]:
-    """What to hold of each; or the first that has no room."""
-    held = []
-    for quota in quotas:
-        if now_us >= quota.end_us:
-            quota.turn_over()
-        number = units.get(quota.meter, 0)
-        limit = quota.limit
-        taken = quota.used + quota.reserved + quota.own + number
-        if limit is not None and quota.blocks and (taken > limit or limit == 0):
-            return [], quota
-        held.append(Held(quota, quota.turn, number))
-    return held, None

@@ -2,40 +2,47 @@
 
 Every message is absolute and replaces what was known under its key; a clock says as of when all of it is known. No
 input or output, no clock of its own, no lock: the gate has those. Units are whole numbers (see decisions), instants
-microseconds of UTC.
+microseconds of UTC. What a decision looks at is worked out when it is told: a decision reads few objects.
 """
 
-import json
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from tollhouse_client.decisions import units_of
+from tollhouse_client.state_reading import (
+    QUOTAS,
+    TENANT,
+    ClockSaid,
+    GoneSaid,
+    KeySaid,
+    QuotaSaid,
+    RevokedSaid,
+    Said,
+    TenantSaid,
+)
 
-QUOTAS: Final = "quota.states"
-KEYS: Final = "key.states"
-CLOCK: Final = b"clock"
 OPEN: Final = ("active", "throttled")
 """States of keys and tenants in which calls are admitted; a throttle's limits are quotas like others."""
-TENANT: Final = "tenant:"
-JTI: Final = "jti:"
 SAMPLES_MAX: Final = 120
 """Looks at a quota's use that its rate is worked out from: a minute, at two in a second."""
 MATCHES_MAX: Final = 100_000
+PLANS_MAX: Final = 256
+"""Models of one tenant whose plans are kept: a tenant that makes up names only loses its own."""
 SECOND_US: Final = 1_000_000
+MINUTE_US: Final = 60 * SECOND_US
 NEVER_US: Final = 2**62
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
+NOTHING: Final = -(2**62)
+"""Below anything that can be used: the bound of a quota whose limit is 0."""
 
 
 @dataclass(slots=True, eq=False)
 class Quota:
     """A quota in its window, and what this gate has admitted in it that the ledger did not show yet (`own`).
 
-    limit None: unlimited. key: of a throttle, the key that it is for. turn: grows when the window does.
+    bound: what used, reserved, own and the estimate may come to; None: anything. told: used + reserved as told last.
+    key: of a throttle, the key that it is for. turn: grows when the window does.
     """
 
     scope: str
@@ -44,13 +51,11 @@ class Quota:
     meter: str = ""
     models: str = "*"
     window: str = ""
-    limit: int | None = None
-    blocks: bool = True
+    bound: int | None = None
     key: str | None = None
     start_us: int = 0
     end_us: int = 0
-    used: int = 0
-    reserved: int = 0
+    told: int = 0
     version: int = -1
     told_us: int = 0
     own: int = 0
@@ -59,26 +64,24 @@ class Quota:
     turn: int = 0
     samples: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
 
-    def take(self, said: Mapping[str, Any]) -> None:
+    def take(self, said: QuotaSaid) -> None:
         """A message about it; what is older than what is known changes nothing."""
-        start_us, version = micros(said["window_start"]), int(said["version"])
-        if (start_us, version) < (self.start_us, self.version):
+        if (said.start_us, said.version) < (self.start_us, self.version):
             return
-        self.meter, self.models, self.window = said["meter"], said["models"], said["window"]
-        self.limit = None if said["limit"] is None else units_of(self.meter, said["limit"])
-        self.blocks, self.key = said["action"] == "block", said.get("key")
-        if start_us > self.start_us:
-            self._turn(start_us)
-        self.end_us, self.version = micros(said["window_end"]), version
-        self.used, self.reserved = _signed(self.meter, said["used"]), _signed(self.meter, said["reserved"])
-        self.told_us = micros(said["at"])
-        self.samples.append((self.told_us, self.used))
+        self.meter, self.models, self.window, self.key = said.meter, said.models, said.window, said.key
+        self.bound = (NOTHING if said.limit == 0 else said.limit) if said.blocks else None
+        if said.start_us > self.start_us:
+            self._turn(said.start_us)
+        self.end_us, self.version = said.end_us, said.version
+        self.told = said.used + said.reserved
+        self.told_us = said.told_us
+        self.samples.append((said.told_us, said.used))
 
     def turn_over(self) -> None:
         """The window is over and the next was not told yet: it begins where this one ends, with nothing used."""
         self._turn(self.end_us)
         self.end_us = NEVER_US  # until it is told
-        self.used = self.reserved = 0
+        self.told = 0
         self.version = -1
 
     def _turn(self, start_us: int) -> None:
@@ -103,16 +106,44 @@ class Quota:
 
 @dataclass(slots=True, eq=False)
 class Key:
-    """A provider key. quotas: its own."""
+    """A provider key, its own quotas, and what this gate has sent by it in the current minute.
+
+    requests_limit, tokens_limit: this gate's part of what the provider takes in a minute; None: anything. share: of
+    the fuller limit, what was sent, in parts of a million.
+    """
 
     id: str
-    state: str
-    provider: str
-    kind: str
-    tenant: str | None
-    models: tuple[str, ...]
-    told_us: int
-    quotas: dict[str, Quota] = field(default_factory=dict)
+    quotas: dict[str, Quota]
+    state: str = ""
+    provider: str = ""
+    kind: str = ""
+    tenant: str | None = None
+    models: tuple[str, ...] = ()
+    told_us: int = 0
+    requests_limit: int | None = None
+    tokens_limit: int | None = None
+    requests: int = 0
+    tokens: int = 0
+    share: int = 0
+
+    def send(self, requests: int, tokens: int) -> str | None:
+        """A call goes by it, which is not given back: at the provider the minute passes by itself. Or the name of the
+        provider's limit that has no room for it."""
+        by_requests, by_tokens = self.requests_limit, self.tokens_limit
+        requests, tokens = self.requests + requests, self.tokens + tokens
+        if by_requests is not None and requests > by_requests:
+            return "provider-requests"
+        if by_tokens is not None and tokens > by_tokens:
+            return "provider-tokens"
+        self.requests, self.tokens = requests, tokens
+        self.weigh()
+        return None
+
+    def weigh(self) -> None:
+        """Work out `share` anew."""
+        by_requests = self.requests * 1_000_000 // self.requests_limit if self.requests_limit else 0
+        by_tokens = self.tokens * 1_000_000 // self.tokens_limit if self.tokens_limit else 0
+        self.share = max(by_requests, by_tokens)
 
 
 @dataclass(slots=True, eq=False)
@@ -120,18 +151,19 @@ class Tenant:
     """A tenant. quotas: its own, its plan's, and throttles. tokens_before_us: older tokens are revoked."""
 
     id: str
-    state: str
-    tier: str
-    models: tuple[str, ...]
-    tokens_before_us: int
-    told_us: int
-    quotas: dict[str, Quota] = field(default_factory=dict)
+    quotas: dict[str, Quota]
+    state: str = ""
+    tier: str = ""
+    models: tuple[str, ...] = ()
+    tokens_before_us: int = 0
+    told_us: int = 0
 
 
 class Plan(NamedTuple):
     """What decides a tenant's call of a model. refused: the reason that needs no counter; then the rest is empty.
 
     quotas: of the tenant, on the use of every key. by_key: what counts on single keys besides: their own, throttles.
+    limited: some key has limits of its provider.
     """
 
     refused: str
@@ -139,22 +171,31 @@ class Plan(NamedTuple):
     keys: tuple[Key, ...] = ()
     quotas: tuple[Quota, ...] = ()
     by_key: Mapping[str, tuple[Quota, ...]] = {}
+    limited: bool = False
+
+
+Mark = tuple[str, str | None, tuple[str, ...] | None]
+"""Model, provider, and what the tenant's token allows."""
 
 
 class StateBook:
-    """Everything that was read."""
+    """Everything that was read. proxies: how many gates share the provider keys' limits."""
 
-    def __init__(self) -> None:
+    def __init__(self, proxies: int = 1) -> None:
+        self._proxies = proxies
         self.tenants: dict[str, Tenant] = {}
         self.keys: dict[str, Key] = {}
         self.quotas: dict[str, dict[str, Quota]] = {}
         """By scope, then by name."""
         self.revoked: set[str] = set()
+        self.minute_end_us = 0
+        """Of the minute in which keys count what was sent."""
         self._expected: frozenset[tuple[str, int]] = frozenset()
         self._clocks: dict[tuple[str, int], int] = {}
         self._full: dict[tuple[str, int], int] = {}
         self._matches: dict[tuple[str, str], bool] = {}
-        self._plans: dict[tuple[str, str, str | None, tuple[str, ...] | None], Plan] = {}
+        self._plans: dict[str, dict[Mark, Plan]] = {}
+        """By tenant."""
         self.known_us: int | None = None
         """Everything that was committed before this instant is known; None while not all was read."""
 
@@ -167,96 +208,108 @@ class StateBook:
         complete = bool(self._expected) and self._expected <= self._clocks.keys()
         self.known_us = min(self._clocks[place] for place in self._expected) if complete else None
 
-    # --- reading ------------------------------------------------------------------------------------------------
+    # --- taking in ----------------------------------------------------------------------------------------------
 
-    def apply(self, topic: str, partition: int, key: bytes, value: bytes | None) -> None:
-        """One message. ValueError, KeyError or TypeError for what is none of ours: it changes nothing."""
-        if key == CLOCK:
-            if value is not None:
-                self._tick(topic, partition, json.loads(value))
-            return
-        said = None if value is None else json.loads(value)
-        if topic == QUOTAS:
-            self._quota(partition, key.decode(), said)
-        else:
-            self._subject(key.decode(), said)
+    def apply(self, topic: str, partition: int, said: Said) -> None:
+        """One message, read."""
+        if isinstance(said, ClockSaid):
+            self._tick(topic, partition, said)
+        elif isinstance(said, QuotaSaid):
+            self._quota(partition, said)
+        elif isinstance(said, TenantSaid):
+            self._tenant(said)
+        elif isinstance(said, KeySaid):
+            self._key(said)
+        elif isinstance(said, RevokedSaid):
+            self.revoked.add(said.jti)
+        elif isinstance(said, GoneSaid):
+            self._gone(topic, said.name)
 
-    def _tick(self, topic: str, partition: int, said: Mapping[str, Any]) -> None:
-        place, full_us = (topic, partition), micros(said["full"])
-        self._clocks[place] = max(micros(said["clock"]), self._clocks.get(place, 0))
+    def _tick(self, topic: str, partition: int, said: ClockSaid) -> None:
+        place = (topic, partition)
+        self._clocks[place] = max(said.clock_us, self._clocks.get(place, 0))
         self._know()
-        if full_us <= self._full.get(place, 0):
+        if said.full_us <= self._full.get(place, 0):
             return
-        self._full[place] = full_us
+        self._full[place] = said.full_us
         if topic == QUOTAS:
-            for quota in [q for q in self._all_quotas() if q.partition == partition and q.told_us < full_us]:
+            for quota in [q for q in self._all_quotas() if q.partition == partition and q.told_us < said.full_us]:
                 self._drop_quota(f"{quota.scope}/{quota.name}")
             return
-        for tenant in [t for t in self.tenants.values() if t.told_us < full_us]:
-            del self.tenants[tenant.id]
-        for one in [k for k in self.keys.values() if k.told_us < full_us]:
-            del self.keys[one.id]
-        self._plans.clear()
+        for tenant in [t for t in self.tenants.values() if t.told_us < said.full_us]:
+            self._gone(topic, TENANT + tenant.id)
+        for one in [k for k in self.keys.values() if k.told_us < said.full_us]:
+            self._gone(topic, one.id)
 
-    def _quota(self, partition: int, name: str, said: Mapping[str, Any] | None) -> None:
-        if said is None:
-            self._drop_quota(name)
-            return
-        scope = self.quotas.setdefault(said["scope"], {})
-        known = scope.get(said["name"])
-        quota = known or Quota(said["scope"], said["name"], partition)
+    def _quota(self, partition: int, said: QuotaSaid) -> None:
+        scope = self.quotas.setdefault(said.scope, {})
+        known = scope.get(said.name)
+        quota = known or Quota(said.scope, said.name, partition)
         before = (quota.models, quota.key)
         quota.take(said)
-        quota.told_us = max(quota.told_us, micros(said["at"]))
+        quota.told_us = max(quota.told_us, said.told_us)
         if known is None or before != (quota.models, quota.key):
-            scope[said["name"]] = quota
+            scope[said.name] = quota
+            self._replan(said.scope)
+
+    def _gone(self, topic: str, name: str) -> None:
+        if topic == QUOTAS:
+            self._drop_quota(name)
+        elif name.startswith(TENANT):
+            self.tenants.pop(name.removeprefix(TENANT), None)
+            self._replan(name)
+        elif self.keys.pop(name, None) is not None:
             self._plans.clear()
 
     def _drop_quota(self, name: str) -> None:
-        self._plans.clear()
         for scope, quotas in self.quotas.items():
             if name.startswith(scope + "/") and quotas.pop(name[len(scope) + 1 :], None) is not None:
+                self._replan(scope)
                 return
 
-    def _subject(self, name: str, said: Mapping[str, Any] | None) -> None:
-        self._plans.clear()
-        if name.startswith(JTI):
-            if said is not None:
-                self.revoked.add(name.removeprefix(JTI))
-        elif name.startswith(TENANT):
-            tenant = name.removeprefix(TENANT)
-            if said is None or "tier" not in said:  # gone, or a tenant that the catalog no longer has
-                self.tenants.pop(tenant, None)
-                return
-            before_us = micros(said["tokens_before"]) if "tokens_before" in said else 0
-            self.tenants[tenant] = Tenant(
-                tenant,
-                said["state"],
-                said["tier"],
-                tuple(said["models"]),
-                before_us,
-                micros(said["at"]),
-                self.quotas.setdefault(name, {}),
-            )
-        elif said is None or "kind" not in said:
-            self.keys.pop(name, None)
+    def _replan(self, scope: str) -> None:
+        """What is told again and again changes no plan; what changes one tenant leaves the others theirs."""
+        if scope.startswith(TENANT):
+            self._plans.pop(scope.removeprefix(TENANT), None)
         else:
-            self.keys[name] = Key(
-                name,
-                said["state"],
-                said["provider"],
-                said["kind"],
-                said.get("tenant"),
-                tuple(said["models"]),
-                micros(said["at"]),
-                self.quotas.setdefault(f"key:{name}", {}),
-            )
+            self._plans.clear()
+
+    def _tenant(self, said: TenantSaid) -> None:
+        name = TENANT + said.id
+        tenant = self.tenants.get(said.id)
+        if tenant is None:
+            tenant = self.tenants[said.id] = Tenant(said.id, self.quotas.setdefault(name, {}))
+        if (tenant.state, tenant.tier, tenant.models) != said.facts:
+            tenant.state, tenant.tier, tenant.models = said.facts
+            self._replan(name)
+        tenant.tokens_before_us, tenant.told_us = said.tokens_before_us, said.told_us
+
+    def _key(self, said: KeySaid) -> None:
+        key = self.keys.get(said.id)
+        if key is None:
+            key = self.keys[said.id] = Key(said.id, self.quotas.setdefault(f"key:{said.id}", {}))
+        limits = tuple(None if limit is None else max(1, limit // self._proxies) for limit in said.limits)
+        if (key.state, key.provider, key.kind, key.tenant, key.models) != said.facts or limits != (
+            key.requests_limit,
+            key.tokens_limit,
+        ):
+            key.state, key.provider, key.kind, key.tenant, key.models = said.facts
+            key.requests_limit, key.tokens_limit = limits
+            key.weigh()
+            self._plans.clear()
+        key.told_us = said.told_us
 
     def _all_quotas(self) -> Iterator[Quota]:
         for quotas in self.quotas.values():
             yield from quotas.values()
 
     # --- looking up ---------------------------------------------------------------------------------------------
+
+    def turn_minute(self, now_us: int) -> None:
+        """Another minute: nothing was sent in it yet by any key."""
+        self.minute_end_us = now_us - now_us % MINUTE_US + MINUTE_US
+        for key in self.keys.values():
+            key.requests = key.tokens = key.share = 0
 
     def matches(self, pattern: str, model: str) -> bool:
         """Whether a pattern of model names (gpt-5*, alternatives divided by |) means the model."""
@@ -274,18 +327,19 @@ class StateBook:
 
     def plan(self, name: str, model: str, provider: str | None, models: tuple[str, ...] | None) -> Plan:
         """What decides this call. models: what the tenant's token allows, over and above the catalog; None: all."""
-        mark = (name, model, provider, models)
-        found = self._plans.get(mark)
+        mark = (model, provider, models)
+        plans = self._plans.get(name)
+        found = plans.get(mark) if plans is not None else None
         if found is None:
-            if len(self._plans) > MATCHES_MAX:
-                self._plans.clear()
-            found = self._plans[mark] = self._make_plan(name, model, provider, models)
+            tenant = self.tenants.get(name)
+            if tenant is None:
+                return _UNKNOWN
+            if plans is None or len(plans) >= PLANS_MAX:
+                plans = self._plans[name] = {}
+            found = plans[mark] = self._make_plan(tenant, model, provider, models)
         return found
 
-    def _make_plan(self, name: str, model: str, provider: str | None, models: tuple[str, ...] | None) -> Plan:
-        tenant = self.tenants.get(name)
-        if tenant is None:
-            return Plan("unknown_tenant")
+    def _make_plan(self, tenant: Tenant, model: str, provider: str | None, models: tuple[str, ...] | None) -> Plan:
         if not self.allows(tenant.models, model) or (models is not None and not self.allows(models, model)):
             return Plan("model_not_allowed")
         keys = self._candidates(tenant, model, provider) if tenant.state in OPEN else ()
@@ -300,7 +354,8 @@ class StateBook:
             own += [quota for quota in counting if quota.key == key.id]
             if own:
                 by_key[key.id] = tuple(own)
-        return Plan("", "", keys, tuple(quota for quota in counting if quota.key is None), by_key)
+        limited = any(key.requests_limit is not None or key.tokens_limit is not None for key in keys)
+        return Plan("", "", keys, tuple(quota for quota in counting if quota.key is None), by_key, limited)
 
     def _candidates(self, tenant: Tenant, model: str, provider: str | None) -> tuple[Key, ...]:
         """Open keys that may carry the tenant's call, by provider and name: pooled for a standard tenant, its own for a
@@ -315,11 +370,15 @@ class StateBook:
         )
 
 
-def micros(text: str) -> int:
-    """An RFC 3339 instant in microseconds since 1970."""
-    return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+_UNKNOWN: Final = Plan("unknown_tenant")
 
 
-def _signed(meter: str, amount: str) -> int:
-    """Units of a figure that corrections may have brought below zero."""
-    return -units_of(meter, amount[1:]) if amount.startswith("-") else units_of(meter, amount)
+def first_full(quotas: Sequence[Quota], units: Mapping[str, int], now_us: int) -> Quota | None:
+    """The first of the quotas that has no room for so much more, or None. A window that is over turns."""
+    for quota in quotas:
+        if now_us >= quota.end_us:
+            quota.turn_over()
+        bound = quota.bound
+        if bound is not None and quota.told + quota.own + units.get(quota.meter, 0) > bound:
+            return quota
+    return None

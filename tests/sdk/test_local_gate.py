@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.admission import Ask
 from pipeline.catalog import parse_data
 from pipeline.context import WindowKey
 from pipeline.ledger import Ledger
@@ -28,6 +29,7 @@ from tests.sdk.serving import Served
 from tests.simulation.world import World
 from tollhouse.tokens.revoked import revoke_before, revoke_jti
 from tollhouse_client import GateDecision, GateRefusedError, GateUnavailableError, LocalGate
+from tollhouse_client.state_book import PLANS_MAX
 
 MODEL = "gpt-5-mini"
 PLACES = frozenset({(QUOTA_STATES, 0), (QUOTA_STATES, 1), (KEY_STATES, 0)})
@@ -233,6 +235,146 @@ def test_keys_take_turns_and_what_is_not_open_carries_nothing() -> None:
     assert told.ask(1, provider="anthropic").key == "claude-1"
     told.tenant(state="suspended")
     assert told.ask(1, provider="anthropic").reason == "key_unavailable"
+
+
+def test_a_call_goes_by_the_key_that_has_most_of_its_minute_left() -> None:
+    told = Told({"stale_after_s": 100}).usual()
+    told.quota(limit=None)
+    told.key("pool-1", requests_per_minute=10)
+    told.key("pool-2", requests_per_minute=5)
+    keys = [told.ask(1).key for _ in range(15)]
+    assert keys[:3] == ["pool-1", "pool-2", "pool-1"], "in proportion to their limits, not one after the other"
+    assert (keys.count("pool-1"), keys.count("pool-2")) == (10, 5)
+    told.now_us += 13 * SECOND_US
+    refused = told.ask(1)
+    assert (refused.reason, refused.quota, refused.kind) == ("rate_limit", "provider-requests", "rate")
+    assert (refused.http_status, refused.retry_after_s) == (429, 47)
+    told.now_us += 46 * SECOND_US
+    assert not told.ask(1).allowed
+    told.now_us += SECOND_US
+    assert told.ask(1).allowed, "another minute"
+
+
+def test_a_key_that_has_no_room_for_the_call_leaves_it_to_one_that_has() -> None:
+    told = Told().usual()
+    told.quota(limit=None)
+    told.key("pool-1", tokens_per_minute=500)
+    told.key("pool-2", tokens_per_minute=10_000, requests_per_minute=3)
+    assert [told.ask(600).key for _ in range(2)] == ["pool-2", "pool-2"]
+    assert told.ask(500).key == "pool-1", "reaching the limit exactly"
+    assert told.ask(0).key == "pool-2"
+    assert told.ask(1).reason == "rate_limit"
+
+
+def test_what_a_key_has_sent_is_not_forgotten_nor_given_back() -> None:
+    told = Told().usual()
+    told.key(requests_per_minute=3)
+    told.gate.release(told.ask(10))
+    assert not told.ask(1001).allowed, "a call that the tenant's quota refuses is not sent"
+    told.key(requests_per_minute=3)
+    told.key(state="suspended", requests_per_minute=3)
+    assert told.ask(1).reason == "key_unavailable"
+    told.key(requests_per_minute=3)
+    assert [told.ask(1).allowed for _ in range(3)] == [True, True, False]
+    told.key(requests_per_minute=4)
+    assert [told.ask(1).allowed for _ in range(2)] == [True, False]
+    told.key()
+    assert told.ask(1).allowed
+
+
+def test_gates_that_share_keys_take_a_part_of_their_limits_each() -> None:
+    told = Told({"proxies": 3}).usual()
+    told.key(requests_per_minute=10, tokens_per_minute=2)
+    assert [told.ask(0).allowed for _ in range(4)] == [True, True, True, False]
+    told.now_us += 60 * SECOND_US
+    told.clock()
+    assert told.ask(1).allowed, "never less than one"
+    with pytest.raises(ValueError, match="at least 1"):
+        LocalGate(None, proxies=0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_alone_it_chooses_among_keys_as_the_service_does(seed: int, sqlite_url: str) -> None:
+    rng = random.Random(seed)
+    limits: dict[str, dict[str, int]] = {
+        "a": {"requests_per_minute": 7, "tokens_per_minute": 5000},
+        "b": {"requests_per_minute": 4},
+        "c": {"tokens_per_minute": 3000},
+    }
+    pooled = {name: {"provider": "openai", "kind": "pooled", **facts} for name, facts in limits.items()}
+    source = small_catalog().source | {"tenants": {"acme": {"plan": "p"}}, "keys": pooled}
+    parsed = parse_data(source)
+    assert isinstance(parsed, Catalog)
+    ledger = Ledger(sqlite_url)
+    ledger.create()
+    ledger.apply(parsed, NOW_US - SECOND_US, "test")
+    told = Told({"stale_after_s": 1000})
+    told.tenant()
+    for name, facts in limits.items():
+        told.key(name, **facts)
+    told.clock()
+    seen = set()
+    for number in range(80):
+        told.now_us += rng.randint(0, 4 * SECOND_US)
+        tokens = rng.choice((0, 1, rng.randint(1, 2000), 4000))
+        theirs = ledger.authorize(Ask(f"r{number}", "acme", MODEL, {"tokens": Decimal(tokens)}), told.now_us)
+        ours = told.ask(tokens)
+        assert (ours.reason, ours.key, ours.quota, ours.retry_after_s) == (
+            theirs.reason,
+            theirs.key,
+            theirs.quota,
+            theirs.retry_after_s,
+        ), number
+        seen.add(ours.key or ours.quota)
+    assert len(seen) >= 4, f"all keys and a refusal: {seen}"
+    ledger.close()
+
+
+def test_news_of_many_quotas_take_all_of_their_ended_calls_off() -> None:
+    """They are taken off in pieces, so that a caller does not wait for all of them."""
+    told, names = Told({"settle_s": 1}), [f"t{number}" for number in range(200)]
+    told.key()
+    for name in names:
+        told.tenant(name)
+        told.quota(tenant=name)
+    told.clock()
+    for name in names:
+        told.gate.settle(told.ask(1000, name))
+        assert not told.ask(1, name).allowed
+    told.now_us += 2 * SECOND_US
+    told.clock()
+    assert all(told.ask(1000, name).allowed for name in names)
+
+
+def test_what_is_told_again_leaves_what_was_worked_out() -> None:
+    told = Told().usual()
+    told.tenant("globex")
+    told.ask(1)
+    told.ask(1, "globex")
+    book = told.gate._book
+    before = [book.plan(name, MODEL, None, None) for name in ("acme", "globex")]
+    told.tenant()
+    told.key()
+    told.quota(5)
+    told.clock()
+    assert all(book.plan(one, MODEL, None, None) is plan for one, plan in zip(("acme", "globex"), before, strict=True))
+    told.quota(name="another")
+    assert book.plan("acme", MODEL, None, None) is not before[0]
+    assert book.plan("globex", MODEL, None, None) is before[1]
+
+
+def test_a_tenant_that_makes_up_models_costs_no_memory_and_the_others_nothing() -> None:
+    told = Told().usual()
+    told.tenant("globex")
+    told.ask(1, "globex")
+    book = told.gate._book
+    kept = book.plan("globex", MODEL, None, None)
+    for number in range(1000):
+        told.gate.release(told.ask(1, model=f"made-up-{number}"))
+    assert len(book._plans["acme"]) <= PLANS_MAX
+    assert book.plan("globex", MODEL, None, None) is kept
+    assert told.ask(1, "nobody").reason == "unknown_tenant"
+    assert "nobody" not in book._plans
 
 
 def test_a_full_quota_of_one_key_leaves_the_others() -> None:
@@ -447,7 +589,7 @@ def small_catalog() -> Catalog:
         {
             "currency": "USD",
             "tenants": {"acme": {"plan": "p", "quotas": [quota]}, "globex": {"plan": "p", "models": ["gpt-5*"]}},
-            "keys": {"pool-1": pooled, "pool-2": pooled},
+            "keys": {"pool-1": {**pooled, "requests_per_minute": 10**6, "tokens_per_minute": 10**15}, "pool-2": pooled},
             "plans": {"p": {"charges": [charge]}},
         }
     )
@@ -469,6 +611,8 @@ def test_a_gate_follows_a_real_worker(world: World) -> None:
             gate.release(decision)
             return decision
 
+        limits = {key.id: (key.requests_limit, key.tokens_limit) for key in gate._book.keys.values()}
+        assert limits == {"pool-1": (10**6, 10**15), "pool-2": (None, None)}
         assert ask(1000).allowed  # nothing happened in this quota yet
         assert not ask(1001).allowed
         assert gate.decide("globex", "o3", {}).reason == "model_not_allowed"

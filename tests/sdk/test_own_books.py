@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse_client.decisions import amount_of, units_of
 from tollhouse_client.lease_book import Lease, LeaseBook
-from tollhouse_client.own_spend import BUCKET_US, Held, OwnSpend
+from tollhouse_client.own_spend import BUCKET_US, OwnSpend
 from tollhouse_client.state_book import Quota
+from tollhouse_client.state_reading import quota_said
 
 UNITS = st.integers(0, 60)
 STEPS = st.lists(
@@ -67,7 +70,8 @@ def quota(number: int) -> Quota:
     made = Quota("tenant:acme", f"q{number}", 0)
     said: dict[str, Any] = {"meter": "tokens", "models": "*", "window": "day", "limit": "100", "action": "block"}
     said |= {"window_start": "2026-11-01T00:00:00Z", "window_end": "2026-11-02T00:00:00Z", "used": "0", "reserved": "0"}
-    made.take({**said, "version": 1, "at": "2026-11-01T00:00:00Z"})
+    said |= {"scope": "tenant:acme", "name": f"q{number}", "version": 1, "at": "2026-11-01T00:00:00Z"}
+    made.take(quota_said(said))
     return made
 
 
@@ -81,7 +85,7 @@ def test_what_is_held_is_what_runs_and_what_ended_and_goes_when_there_is_news(
     for number, (step, units, pick) in enumerate(steps):
         now_us = number * BUCKET_US // 2
         if step == "take":
-            running[spend.begin([Held(one, one.turn, units)], now_us)] = units
+            running[spend.begin([one], {"tokens": units}, now_us)] = units
         elif running:
             ticket = sorted(running)[pick % len(running)]
             estimate = running.pop(ticket)
@@ -97,7 +101,8 @@ def test_what_is_held_is_what_runs_and_what_ended_and_goes_when_there_is_news(
                 spend.release(ticket)
             running, ended = {}, []
         known_us = now_us - BUCKET_US
-        spend.news(known_us)
+        while spend.news(known_us):
+            pass
         ended = [(b, n) for b, n in ended if (b + 1) * BUCKET_US + spend.settle_us > known_us]
         assert one.own == sum(running.values()) + sum(n for _, n in ended)
         assert spend.running == len(running)
@@ -107,3 +112,40 @@ def test_what_is_held_is_what_runs_and_what_ended_and_goes_when_there_is_news(
 def test_money_goes_into_units_and_back_exactly(amount: Any) -> None:
     assert amount_of("cost", units_of("cost", amount)) in (format(amount, "f"), format(amount.normalize(), "f"))
     assert units_of("cost", str(amount)) == units_of("cost", amount)
+
+
+def test_a_call_that_is_never_ended_ends_also_when_an_older_one_has_ended() -> None:
+    spend, one = OwnSpend(settle_us=0, call_us=10), quota(1)
+    first = spend.begin([one], {"tokens": 1}, 0)
+    spend.begin([one], {"tokens": 2}, 5)
+    spend.end(first, {}, 6)
+    spend.begin([one], {"tokens": 4}, 14)
+    assert spend.running == 2
+    spend.begin([one], {"tokens": 8}, 15)
+    assert spend.running == 2
+    assert one.own == 15
+
+
+@pytest.mark.parametrize(
+    ("text", "units"),
+    [
+        ("0", 0),
+        ("12", 12 * 10**12),
+        ("0.02", 2 * 10**10),
+        (".5", 5 * 10**11),
+        ("5.", 5 * 10**12),
+        ("1e-3", 10**9),
+        ("0.0000000000001", 1),
+        ("+1.5", 15 * 10**11),
+        ("00012.5", 125 * 10**11),
+        ("123456789012345678.25", 12345678901234567825 * 10**10),
+    ],
+)
+def test_money_is_read_the_same_way_however_it_is_written(text: str, units: int) -> None:
+    assert units_of("cost", text) == units == units_of("cost", Decimal(text))
+
+
+@pytest.mark.parametrize("text", ["", ".", "1.2.3", "-1", "1,5", "x", "NaN", "Infinity", "1 2", "0.5-"])
+def test_what_is_no_money_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"estimate\.cost"):
+        units_of("cost", text)

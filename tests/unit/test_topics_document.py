@@ -89,6 +89,18 @@ def test_key_state(state: str) -> None:
     assert _faults("KeyState", value) == []
 
 
+@pytest.mark.parametrize("limit", [None, 600])
+def test_a_keys_state_carries_what_its_provider_takes_in_a_minute(limit: int | None) -> None:
+    row = {"key": "pool-1", "state": "active", "reason": "", "changed_us": AT_US, "changed_by": "x", "version": 2}
+    row |= {"catalog": 1, "provider": "openai", "kind": "pooled", "tenant": None, "models": ["*"]}
+    row |= {"requests_per_minute": limit, "tokens_per_minute": 10_000}
+    value = key_state_message(row, AT_US)[1]
+    assert _faults("KeyState", value) == []
+    said = json.loads(value)
+    assert (said.get("requests_per_minute"), said["tokens_per_minute"]) == (limit, 10_000)
+    assert ("requests_per_minute" in said) == (limit is not None)
+
+
 def test_clock() -> None:
     key, value = clock_message(AT_US, AT_US - 1, 3)
     assert key == b"clock"
