@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from pipeline.alerting import Alert
 from pipeline.ledger import Connection, Ledger, LedgerUnavailable, books
 from schemas.instants import DAY_US, MINUTE_US, format_instant
 from tollhouse.settings import Settings
@@ -21,6 +22,13 @@ KIND: Final = "audit"
 LAST: Final = "nightly"
 LOOK_S: Final = 30.0
 """How often it is asked whether it is time: late by half a minute at most, whatever the clock does meanwhile."""
+RETENTION: Final = "retention"
+ALERT: Final = "nightly:retention"
+NOT_DROPPED: Final = (
+    "the nightly retention ended with exit code {code}, and events that were to be dropped may still be there: the "
+    "reason is in the worker's log. A worker under a database role of its own may not drop them: run `tollhouse "
+    "retention` as the migration's role, and take retention_months out of the worker's settings"
+)
 
 
 def due(connection: Connection, minute_of_day: int, now_us: int) -> bool:
@@ -43,7 +51,7 @@ def commands(settings: Settings) -> list[list[str]]:
     audit = [*program, "audit", "--alert", "--dir", str(settings.dir)]
     if not settings.retention_months:
         return [audit]
-    return [[*program, "retention", "--apply", "--dir", str(settings.dir)], audit]
+    return [[*program, RETENTION, "--apply", "--dir", str(settings.dir)], audit]
 
 
 class Nightly(threading.Thread):
@@ -81,7 +89,16 @@ class Nightly(threading.Thread):
         for command in commands(self._settings):
             code = self._run_command(command)
             log.info("nightly.done", command=command[3], code=code, at=format_instant(now_us))
+            if code and command[3] == RETENTION and not self._over.is_set():
+                self._tell(code, now_us)  # the audit tells by itself
         return True
+
+    def _tell(self, code: int, now_us: int) -> None:
+        alert = Alert(ALERT, now_us, "pipeline", "ticket", RETENTION, NOT_DROPPED.format(code=code), {"code": code})
+        try:
+            self._ledger.raise_alerts([alert])
+        except LedgerUnavailable as error:
+            log.warning("nightly.not_told", reason=str(error))
 
     def end(self) -> None:
         """No more nights, and the one at work ends now: it is done again by hand, or tomorrow."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import yaml
 from starlette.testclient import TestClient
 
 import roles as script
@@ -23,6 +24,7 @@ from tests.integration.api.kit import CATALOG as CATALOG_DATA
 from tests.integration.api.kit import House, catalog
 from tests.integration.cli.installation import CATALOG, Installation, event
 from tests.security.ledger_roles import Roles, ledger_with_roles
+from tests.services import ROOT
 from tests.simulation.driver import Driver
 from tests.simulation.world import World
 from tollhouse.api.app import make_app
@@ -299,6 +301,36 @@ def test_finance_does_its_whole_month(
         assert DENIED in denied.err
         assert len(denied.said) == 1
         assert json.loads(office("keys", "list", "--json").out)
+
+
+def test_only_the_migration_role_drops_months(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nightly job's very command: done as its role, denied in a line as any other, where nothing is changed."""
+    manifest = yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "nightly.yaml").read_text(encoding="utf-8"))
+    job = next(one for one in manifest if one["metadata"]["name"] == "retention")
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    with ledger_with_roles() as roles:
+        monkeypatch.setenv("TOLLHOUSE_DATABASE_URL", roles.url(OWNER))
+        office = Installation(tmp_path / "office", monkeypatch.setenv, roles.url("worker"))
+        assert office.at("2026-09-01T00:00:00Z").apply(CATALOG).code == 0
+        office.take(event("e1", "2026-10-05T10:00:00Z", input=1000))
+        monkeypatch.setenv("TOLLHOUSE_DATABASE_URL", roles.url("finance"))
+        assert office.at("2026-11-04T06:00:00Z")("invoices", "finalise", "--month", "2026-10").code == 0
+        office.at("2028-06-10T02:30:00Z")
+        for role in ROLES:
+            monkeypatch.setenv("TOLLHOUSE_DATABASE_URL", roles.url(role))
+            denied = office(*container["args"])
+            assert denied.code == 1, role
+            assert DENIED in denied.err
+            assert len(denied.said) == 1
+        with roles.connect() as connection:
+            assert connection.execute("SELECT count(*) FROM events").fetchone() == (1,)
+            assert connection.execute("SELECT count(*) FROM dropped_months").fetchone() == (0,)
+        monkeypatch.setenv("TOLLHOUSE_DATABASE_URL", roles.url(OWNER))
+        done = office(*container["args"], "--json")
+        assert done.code == 0, done.err
+        assert [m["month"] for m in done.json()["months"] if m["dropped"]] == ["2026-10"]
+        monkeypatch.setenv("TOLLHOUSE_DATABASE_URL", roles.url("worker"))
+        assert office("audit", "--no-broker").code == 0
 
 
 def test_the_migration_role_makes_and_changes_the_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import click
 import kubernetes_validate
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from sqlalchemy.engine import make_url
 
 from streams.settings import StreamSettings
 from streams.topics import USAGE_EVENTS
 from tollhouse import settings
+from tollhouse.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -85,6 +88,12 @@ def _named(kind: str, name: str) -> dict[str, Any]:
 def _pod(name: str) -> dict[str, Any]:
     pod: dict[str, Any] = _named("Deployment" if name == "worker" else "StatefulSet", name)["spec"]["template"]["spec"]
     return pod
+
+
+def _job(name: str) -> list[dict[str, Any]]:
+    """The containers of a CronJob in their order."""
+    pod = _named("CronJob", name)["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    return [*pod.get("initContainers", ()), *pod["containers"]]
 
 
 def _config() -> dict[str, str]:
@@ -174,7 +183,57 @@ def test_workers_are_scaled_on_the_lag_of_their_own_group_up_to_the_partitions()
     assert "replicas" not in _named("Deployment", "worker")["spec"]
 
 
+JOBS = {
+    "retention": ("migration", [["retention", "--apply", "--months", "18"]]),
+    "stripe": ("finance", [["stripe", "sync"], ["stripe", "drift"]]),
+}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_nightly_job_signs_in_as_the_role_that_may_do_its_work(name: str) -> None:
+    """That the role may, and a worker's may not, is shown in tests/security/test_roles.py."""
+    role, commands = JOBS[name]
+    assert [container["args"] for container in _job(name)] == commands
+    for container in _job(name):
+        *_, last = container["envFrom"]  # of two sources of one name Kubernetes takes the later one
+        assert last == {"secretRef": {"name": f"tollhouse-{role}"}}
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    url = make_url(_named("Secret", f"tollhouse-{role}")["stringData"]["TOLLHOUSE_DATABASE_URL"])
+    shared = make_url(_config()["TOLLHOUSE_DATABASE_URL"])
+    assert (url.username, url.host, url.database) == (f"tollhouse_{role}_1", shared.host, shared.database)
+    spec = _named("CronJob", name)["spec"]
+    assert (spec["timeZone"], spec["concurrencyPolicy"]) == ("Etc/UTC", "Forbid")
+    assert "TOLLHOUSE_RETENTION_MONTHS" not in _config(), "the workers would try, and may not"
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_nightly_jobs_commands_are_ours(name: str) -> None:
+    for container in _job(name):
+        context = None
+        command: click.Command = cli
+        words = list(container["args"])
+        while isinstance(command, click.Group):
+            word = words.pop(0)
+            context = click.Context(command, parent=context, info_name=word)
+            found = command.get_command(context, word)
+            assert found is not None, container["args"]
+            command = found
+        command.make_context(command.name, words)  # refuses an option that there is not
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_worker_and_api_take_a_user_of_their_own_where_there_is_one(name: str) -> None:
+    (container,) = _pod(name)["containers"]
+    assert container["envFrom"][-1] == {"secretRef": {"name": f"tollhouse-{name}", "optional": True}}
+    assert f"//tollhouse_{name}_1@" in _named("Secret", f"tollhouse-{name}")["stringData"]["TOLLHOUSE_DATABASE_URL"]
+
+
 def test_no_secret_is_written_down() -> None:
-    assert set(_named("Secret", "tollhouse")["stringData"].values()) == {"change-me"}
+    for file, secret in _documents():
+        if secret["kind"] == "Secret":
+            assert file == "secret.example.yaml"
+            values = {n: v for n, v in secret["stringData"].items() if n != "TOLLHOUSE_DATABASE_URL"}
+            assert set(values) <= set(settings.SECRETS)
+            assert set(values.values()) == {"change-me"}
     assert "@" in _config()["TOLLHOUSE_DATABASE_URL"]
     assert ":" not in _config()["TOLLHOUSE_DATABASE_URL"].split("//")[1].split("@")[0]

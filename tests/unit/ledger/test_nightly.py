@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.ledger import Ledger
+from pipeline.ledger.tables import alerts
 from schemas.instants import parse_instant
 from tollhouse.errors import UserError
 from tollhouse.nightly import Nightly, commands
@@ -38,6 +39,28 @@ def test_one_worker_does_it_once_a_night(database_url: str, tmp_path: Path) -> N
     assert look("2026-10-09T00:00:00Z") == [True, False]  # nights when nobody was there are not made up for
     assert look("2026-10-08T12:00:00Z") == [False, False]  # a clock that goes back
     assert ran == ["retention", "audit"] * 2
+    ledger.close()
+
+
+def test_a_retention_that_fails_is_told_and_the_audit_runs_all_the_same(database_url: str, tmp_path: Path) -> None:
+    ledger = Ledger(database_url)
+    ledger.create()
+    now = {"us": parse_instant("2026-10-05T12:00:00Z")}
+    codes = {"retention": 1, "audit": 0}
+    ran: list[str] = []
+
+    def run(command: Sequence[str]) -> int:
+        ran.append(command[3])
+        return codes[command[3]]
+
+    nightly = Nightly(Settings(dir=tmp_path, retention_months=12, audit_at="03:30"), ledger, lambda: now["us"], run)
+    assert nightly.look() is False
+    now["us"] = parse_instant("2026-10-06T03:30:00Z")
+    assert nightly.look() is True
+    assert ran == ["retention", "audit"]
+    (told,) = ledger.rows(alerts)
+    assert (told["id"], told["kind"], told["state"]) == ("nightly:retention", "pipeline", "open")
+    assert "exit code 1" in told["detail"]
     ledger.close()
 
 
