@@ -2,7 +2,7 @@
 #
 #   make demo [ARGS="--once --json"]   the whole product on embedded parts
 #   make test [ARGS="-k broker"]       unit, property and integration tests; real parts too when they are up
-#   make check                         format, lint, types, import contracts, locks and SBOM, tests
+#   make check                         format, lint, types, import contracts, locks, SBOM, advisories, tests
 #   make audit-dependencies            known vulnerabilities of the locked versions (needs the network)
 #   make services, services-down       Apache Kafka, PostgreSQL, Chromium, Prometheus, stripe-mock for the tests
 #   make mutation [ARGS="--quick"]    each small fault put into the money path must fail a test (about ten minutes)
@@ -40,6 +40,7 @@ check: $(DEVELOPMENT)
 	@echo "import contracts" >&2 && $(BIN)/lint-imports --no-cache
 	@echo "locks, installed files, SBOM" >&2 && $(BIN)/python scripts/supply_chain.py verify >&2
 	@mkdir -p .sbom && $(BIN)/python scripts/supply_chain.py sbom .sbom/tollhouse.cdx.json >&2
+	@echo "known vulnerabilities (says so where nobody can be asked)" >&2 && $(BIN)/python scripts/supply_chain.py audit
 	@$(BIN)/python -m pytest -n 3 --dist loadscope $(ARGS)
 
 # The scripts use the standard library only: they run before anything is installed.
@@ -66,7 +67,7 @@ endurance: $(DEVELOPMENT)
 
 # Known vulnerabilities of the locked versions: needs the network, and fails without it.
 audit-dependencies: $(DEVELOPMENT)
-	@$(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements.lock $(ARGS)
+	@$(BIN)/python scripts/supply_chain.py audit --must
 
 fuzz: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.fuzz.run $(ARGS)

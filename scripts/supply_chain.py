@@ -1,10 +1,12 @@
-"""What we run on: checked against the locks, and listed as an SBOM. Needs the development environment, and no network.
+"""What we run on: checked against the locks, listed as an SBOM, asked about. Needs the development environment.
 
     python scripts/supply_chain.py verify        # locks, installed versions, installed files; exit 1 for a difference
     python scripts/supply_chain.py sbom FILE     # CycloneDX 1.6 of the runtime lock, the same bytes each time
+    python scripts/supply_chain.py audit         # known vulnerabilities of the runtime lock; exit 1 if there are any
+    python scripts/supply_chain.py audit --must  # exit 1 also where nobody could be asked
 
-Known vulnerabilities need a service that knows them: `make audit-dependencies` asks for each locked version, and fails
-where it gets no answer.
+`audit` needs a service that knows advisories, so a network. Where none answers, or one that does not know a package (a
+mirror of an index), it says that nothing was looked for and why; only --must makes that a failure.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
+from typing import Any
 
 from lock import DEVELOPMENT, ROOT, RUNTIME
 
@@ -29,6 +32,9 @@ TOOLS = {"pip", "setuptools", "wheel"}
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 TIMEOUT_S = 120
 SPEC = "1.6"
+PIP_AUDIT = Path(sys.executable).with_name("pip-audit")
+ADVISORIES = ("pypi", "osv")  # asked in turn, until one knows every package
+ASK_TIMEOUT_S = 10
 
 
 def normal(name: str) -> str:
@@ -127,13 +133,59 @@ def sbom(target: Path) -> int:
     return 0
 
 
+def audit(*, must: bool) -> int:
+    """Ask for known vulnerabilities of the runtime lock; the exit status. must: that nobody answers is a failure."""
+    reasons = []
+    for service in ADVISORIES:
+        found = _advisories(service)
+        if isinstance(found, str):
+            reasons.append(f"{service}: {found}")
+            continue
+        troubles = [
+            f"{one['name']} {one['version']}: {known['id']}, mended in {' '.join(known['fix_versions']) or 'no version'}"
+            for one in found
+            for known in one["vulns"]
+        ]
+        for trouble in troubles:
+            print(trouble, file=sys.stderr)
+        print(f"{len(found)} locked packages, {len(troubles)} known vulnerabilities, says {service}", file=sys.stderr)
+        return 1 if troubles else 0
+    print(f"known vulnerabilities: NOT LOOKED FOR, nobody could be asked ({'; '.join(reasons)})", file=sys.stderr)
+    print("run `make audit-dependencies` where there is a network, before a release", file=sys.stderr)
+    return 1 if must else 0
+
+
+def _advisories(service: str) -> list[dict[str, Any]] | str:
+    """What a service knows, package by package; or why it knows nothing of all or some of them."""
+    command = [str(PIP_AUDIT), "--strict", "--require-hashes", "--disable-pip", "--progress-spinner", "off"]
+    command += ["--timeout", str(ASK_TIMEOUT_S), "--vulnerability-service", service, "--format", "json", "-r", RUNTIME]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return type(error).__name__
+    try:
+        found: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
+    except (ValueError, KeyError, TypeError):
+        return ([line.strip()[:200] for line in done.stderr.splitlines() if line.strip()] or ["no answer"])[-1]
+    entry = [
+        line for line in entries((ROOT / RUNTIME).read_text(encoding="utf-8")) if ";" not in line.partition(" --")[0]
+    ]
+    asked = {normal(one["name"]) for one in found if "vulns" in one}
+    left = sorted({normal(line.partition("==")[0].partition("[")[0]) for line in entry} - asked)
+    return f"it does not know {', '.join(left[:5])}" if left else found
+
+
 def main(arguments: list[str]) -> int:
     """Run one of the commands; the exit status."""
+    if arguments in (["audit"], ["audit", "--must"]):
+        return audit(must="--must" in arguments)
     if arguments == ["verify"]:
         return verify()
     if len(arguments) == 2 and arguments[0] == "sbom":
         return sbom(Path(arguments[1]))
-    print("usage: supply_chain.py verify | sbom FILE, for example: supply_chain.py sbom .sbom/tollhouse.cdx.json")
+    print(
+        "usage: supply_chain.py verify | sbom FILE | audit [--must]; for example: supply_chain.py sbom tollhouse.json"
+    )
     return 2
 
 

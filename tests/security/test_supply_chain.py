@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import sys
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
@@ -89,6 +90,68 @@ def test_the_sbom_is_valid_and_lists_what_is_deployed_and_no_more(tmp_path: Path
     assert all(version in locked[name] for name, version in listed.items())
     assert all(reference["hashes"] for part in made["components"] for reference in part["externalReferences"])
     assert "pytest" not in listed
+
+
+def _answering(monkeypatch: pytest.MonkeyPatch, folder: Path, answers: dict[str, str]) -> None:
+    """In pip-audit's place a program that prints the answer of the service it is told to ask, or fails without one."""
+    for service, answer in answers.items():
+        (folder / service).write_text(answer)
+    program = folder / "pip-audit"
+    program.write_text(
+        f"#!{sys.executable}\nimport pathlib, sys\n"
+        "service = sys.argv[sys.argv.index('--vulnerability-service') + 1]\n"
+        f"answer = pathlib.Path({str(folder)!r}) / service\n"
+        "print(answer.read_text()) if answer.exists() else sys.exit('ConnectionError: nobody is there')\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(supply_chain, "PIP_AUDIT", program)
+
+
+def _known(vulnerable: str = "", unknown: str = "") -> str:
+    locked = supply_chain.pins((lock.ROOT / lock.RUNTIME).read_text(encoding="utf-8"))
+    bad = [{"id": "PYSEC-1", "fix_versions": ["9.9"], "aliases": [], "description": ""}]
+    return json.dumps(
+        {"dependencies": [
+            {"name": name, "version": min(versions), "vulns": bad if name == vulnerable else []}
+            for name, versions in locked.items() if name != unknown
+        ]}
+    )  # fmt: skip
+
+
+def test_where_nobody_can_be_asked_it_says_so_and_with_must_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _answering(monkeypatch, tmp_path, {})
+    assert supply_chain.main(["audit"]) == 0
+    said = capsys.readouterr().err
+    assert "known vulnerabilities: NOT LOOKED FOR" in said
+    assert "pypi: ConnectionError: nobody is there; osv: ConnectionError" in said
+    assert supply_chain.main(["audit", "--must"]) == 1
+    monkeypatch.setattr(supply_chain, "PIP_AUDIT", tmp_path / "not-installed")
+    assert supply_chain.main(["audit", "--must"]) == 1
+    assert "NOT LOOKED FOR" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("answer", ["{}", '{"dependencies": []}', "[]", "<html>"])
+def test_an_answer_that_leaves_packages_out_is_no_answer(
+    answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _answering(monkeypatch, tmp_path, {"pypi": answer, "osv": _known(unknown="click")})
+    assert supply_chain.main(["audit", "--must"]) == 1
+    said = capsys.readouterr().err
+    assert "NOT LOOKED FOR" in said
+    assert "osv: it does not know click" in said
+
+
+def test_a_known_vulnerability_is_named_and_fails_and_none_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _answering(monkeypatch, tmp_path, {"osv": _known(vulnerable="click")})
+    assert supply_chain.main(["audit"]) == 1
+    assert "PYSEC-1, mended in 9.9" in capsys.readouterr().err
+    _answering(monkeypatch, tmp_path, {"pypi": _known()})
+    assert supply_chain.main(["audit", "--must"]) == 0
+    assert "0 known vulnerabilities, says pypi" in capsys.readouterr().err
 
 
 def test_wrong_use_is_told(capsys: pytest.CaptureFixture[str]) -> None:
