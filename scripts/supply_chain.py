@@ -142,7 +142,7 @@ def audit(*, must: bool) -> int:
             reasons.append(f"{service}: {found}")
             continue
         troubles = [
-            f"{one['name']} {one['version']}: {known['id']}, mended in {' '.join(known['fix_versions']) or 'no version'}"
+            f"{one['name']} {one['version']}: {known['id']}, mended in {' '.join(known['fix_versions']) or 'none'}"
             for one in found
             for known in one["vulns"]
         ]
