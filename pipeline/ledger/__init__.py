@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection
 
-from pipeline.ledger.engine import LedgerUnavailable
+from pipeline.ledger.engine import LedgerDenied, LedgerUnavailable
 from pipeline.ledger.ledger import Ledger
 
-__all__ = ["Connection", "Ledger", "LedgerUnavailable"]
+__all__ = ["Connection", "Ledger", "LedgerDenied", "LedgerUnavailable"]

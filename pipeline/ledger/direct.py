@@ -12,7 +12,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 from sqlalchemy import Engine
 
-from pipeline.ledger.engine import PASSING, TRIES, LedgerUnavailable, back_off
+from pipeline.ledger.engine import DENIED, PASSING, TRIES, away, back_off
 
 CONNECTIONS: Final = 8
 """At a time, in one process: an ask holds one for a millisecond, and waits behind its own tenant's others anyway."""
@@ -35,15 +35,16 @@ class Direct:
 
     def row(self, query: LiteralString, values: Sequence[object]) -> tuple[Any, ...] | None:
         """The statement's first row, tried again while its failure is a passing one; LedgerUnavailable when the
-        database stays away. The statement must bear to be done twice: the answer to the first may have been lost."""
+        database stays away, LedgerDenied when its role may not. The statement must bear to be done twice: the answer to
+        the first may have been lost."""
         for attempt in range(1, TRIES + 1):
             try:
                 with self._free:
                     return self._once(query, values)
             except psycopg.Error as error:
                 if attempt == TRIES or not _is_passing(error):
-                    if isinstance(error, psycopg.OperationalError):
-                        raise LedgerUnavailable(str(error).strip().splitlines()[0]) from error
+                    if isinstance(error, psycopg.OperationalError) or error.sqlstate == DENIED:
+                        raise away(error) from error
                     raise
                 back_off(attempt)
         raise AssertionError("unreachable: the last try returns or raises")

@@ -24,11 +24,15 @@ FIRST_WAIT_S: Final = 0.02
 
 # PostgreSQL: serialization failure, deadlock, lock timeout, too many connections, shutting down and starting up.
 PASSING: Final = frozenset({"40001", "40P01", "55P03", "53300", "57P01", "57P02", "57P03"})
-_DENIED: Final = "42501"
+DENIED: Final = "42501"
 
 
 class LedgerUnavailable(Exception):
     """The database cannot be reached or does not take this write now, or from this role; nothing was changed."""
+
+
+class LedgerDenied(LedgerUnavailable):
+    """The database does not let this role do it: trying again does not help, another role or `roles.sql` does."""
 
 
 def with_password(url: str, password: str) -> str:
@@ -109,7 +113,7 @@ def run_transaction(engine: Engine, work: Callable[[Connection], T], sleep: Call
         except DBAPIError as error:
             if attempt == TRIES or not is_passing(error):
                 if isinstance(error, OperationalError) or _denied(error):
-                    raise LedgerUnavailable(_first_line(error)) from error
+                    raise away(error.orig or error) from error
                 raise
             back_off(attempt, sleep)
     raise AssertionError("unreachable: the last try returns or raises")
@@ -127,17 +131,20 @@ def reading(engine: Engine) -> Iterator[Connection]:
             yield connection
     except DBAPIError as error:
         if isinstance(error, OperationalError) or _denied(error):
-            raise LedgerUnavailable(_first_line(error)) from error
+            raise away(error.orig or error) from error
         raise
 
 
 def _denied(error: DBAPIError) -> bool:
-    return getattr(error.orig, "sqlstate", None) == _DENIED
+    return getattr(error.orig, "sqlstate", None) == DENIED
 
 
-def _first_line(error: DBAPIError) -> str:
-    line = str(error.orig or error).strip().splitlines()[0]
-    return f"{line}: the database's role is not one that may do this" if _denied(error) else line
+def away(error: BaseException) -> LedgerUnavailable:
+    """What is raised for the driver's error, in one line."""
+    line = str(error).strip().splitlines()[0]
+    if getattr(error, "sqlstate", None) == DENIED:
+        return LedgerDenied(f"{line}: the database's role is not one that may do this")
+    return LedgerUnavailable(line)
 
 
 def driver(connection: Connection) -> Any:

@@ -116,10 +116,10 @@ def _answer(request: Request, raw: bytes) -> Response:
         decision = api.ledger.authorize(ask, now_us, remember=given is not None)
         context = api.ledger.known_context()
     except LedgerUnavailable as error:
-        _log.warning("database away", error=str(error))
         admitted = api.fail_open.decide(ask, now_us)
         if admitted is None:
-            raise
+            raise  # and the problem's handler says why in the log
+        _log.warning("database away, admitted without it", error=str(error))
         api.metrics.fail_open.inc()
         return _response(admitted, {"fail_open": True})
     api.fail_open.remember(context)

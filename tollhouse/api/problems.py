@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from pipeline.ledger import LedgerUnavailable
+from pipeline.ledger import LedgerDenied, LedgerUnavailable
 from pipeline.ledger.catalogs import NoCatalog
 from tollhouse.tokens import TokenRefused
 
@@ -97,9 +97,13 @@ def install(app: FastAPI) -> None:
         return response(_of_validation(error))
 
     @app.exception_handler(LedgerUnavailable)
-    async def _away(_request: Request, error: LedgerUnavailable) -> JSONResponse:
-        _log.warning("database away", error=str(error))
-        detail = "the database does not answer now: try again"
+    async def _away(request: Request, error: LedgerUnavailable) -> JSONResponse:
+        if isinstance(error, LedgerDenied):
+            _log.error("database denies", path=request.url.path, error=str(error))
+            detail = "the service may not do this in its database: its log says what"
+        else:
+            _log.warning("database away", error=str(error))
+            detail = "the database does not answer now: try again"
         return response(Problem(503, "database_unavailable", detail, headers={"Retry-After": "2"}))
 
     @app.exception_handler(NoCatalog)
