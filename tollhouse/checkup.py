@@ -22,6 +22,7 @@ from streams.transport import BrokerSecurity, TransportError, why_not
 from tollhouse.brokers import security_of
 from tollhouse.errors import UserError
 from tollhouse.settings import Settings
+from tollhouse.tokens.issuer_http import IssuerUnavailable
 
 EARLIEST_US = 1_767_225_600_000_000
 """2026-01-01: a clock before this product existed is wrong."""
@@ -44,6 +45,8 @@ def examine(settings: Settings) -> list[Finding]:
         findings.append(_guarded("catalog", lambda: _catalog(ledger)))
     findings += asyncio.run(_broker(settings, ledger))
     findings.append(_stripe(settings))
+    if settings.sign_in_issuer:
+        findings.append(_guarded("sign-in", lambda: _sign_in(settings)))
     return findings
 
 
@@ -52,6 +55,18 @@ def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
         return check()
     except (LedgerUnavailable, NoCatalog, UserError) as error:
         return Finding(name, ok=False, detail=str(error))
+
+
+def _sign_in(settings: Settings) -> Finding:
+    from tollhouse.tokens.sign_in import OperatorSignIn  # noqa: PLC0415 - most installations have no issuer
+
+    issuer = OperatorSignIn(settings)
+    try:
+        issuer.begin()
+    except IssuerUnavailable as away:
+        detail = f"{issuer.issuer}: {away}: check sign_in_issuer, and whether this machine reaches it"
+        return Finding("sign-in", ok=False, detail=detail)
+    return Finding("sign-in", ok=True, detail=f"{issuer.issuer} answers; it must send people back to {issuer.back}")
 
 
 def _settings(settings: Settings) -> Finding:

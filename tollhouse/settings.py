@@ -25,6 +25,7 @@ SECRETS: Final = (
     "TOLLHOUSE_DATABASE_PASSWORD",
     "TOLLHOUSE_FINGERPRINT_KEY",
     "TOLLHOUSE_SIGNING_KEY",
+    "TOLLHOUSE_SIGN_IN_CLIENT_SECRET",
     "TOLLHOUSE_WEBHOOK_SECRET",
 )
 _TIME: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d", re.ASCII)
@@ -45,6 +46,8 @@ _BOUNDS: Final = {
     "open_dashboard": (0, 1),
     "allow_local_sinks": (0, 1),
     "oidc_allow_local": (0, 1),
+    "session_idle_s": (60, 30 * 86_400),
+    "session_max_s": (60, 30 * 86_400),
     "leak_release_s": (0, 366 * 86_400),
     "retention_months": (0, 1200),
     "request_timeout_s": (1, 3600),
@@ -62,7 +65,8 @@ class Settings:
     clock; the demo sets it, so that last month is over and its grace too. allow_local_sinks: 1 lets webhooks go to
     private addresses. retention_months: single events are kept for so many whole months; 0: for ever. audit_at: when
     the nightly audit runs, in UTC; empty: never. leak_release_s: after so many seconds a response to a leak ends by
-    itself; 0: when a person says.
+    itself; 0: when a person says. session_idle_s, session_max_s: a session of the dashboard ends so long after it was
+    last used, and after it began.
     broker_security: how the broker is reached (see streams.transport); the files are PEM. tls_cert_file, tls_key_file:
     the API's own certificate; without them it speaks HTTP, for a proxy with TLS in front. request_timeout_s: a
     request's head, and then its body, is here within it. proxy_requests_per_s: of one proxy to one process; 0: no
@@ -100,6 +104,14 @@ class Settings:
     oidc_tenant_claim: str = "tenant"
     oidc_tenants: str = ""
     oidc_allow_local: int = 0
+    sign_in_issuer: str = ""
+    sign_in_client_id: str = ""
+    sign_in_scope: str = "openid"
+    sign_in_name_claim: str = "sub"
+    sign_in_role_claim: str = "groups"
+    sign_in_roles: str = ""
+    session_idle_s: int = 3600
+    session_max_s: int = 43_200
     fail_mode: str = "closed"
     open_dashboard: int = 0
     clock_offset_s: int = 0

@@ -22,6 +22,7 @@ from tollhouse.brokers import security_of
 from tollhouse.own_keys import Fingerprints
 from tollhouse.settings import Settings
 from tollhouse.tokens.checker import TokenChecker
+from tollhouse.tokens.sign_in import OperatorSignIn
 from tollhouse_client import UsagePublisher, open_in_free_slot
 
 SOURCE: Final = "api"
@@ -78,6 +79,7 @@ class Api:
 
     def __post_init__(self) -> None:
         self.checker = TokenChecker(self.ledger, self.settings, stale_ok=self.settings.fail_mode != "closed")
+        self.sign_in = OperatorSignIn(self.settings) if self.settings.sign_in_issuer else None
         self.security = security_of(self.settings)
         per_s = self.settings.proxy_requests_per_s
         self.proxy_pace = Pace(2 * per_s, per_s) if per_s else None

@@ -28,7 +28,7 @@ BACK: Final = ("/alerts", "/keys", "/pipeline")
 async def act(request: Request) -> Response:
     """Ack, mute or resolve an alert, change a key's state, replay a rejected event; then back to where it was asked."""
     form = await form_of(request)
-    sessions.check_form(request, form.get("csrf", ""))
+    await sessions.check_form(request, form.get("csrf", ""))
     await run_in_threadpool(_act, request, form)
     back = form.get("back", "/")
     local = back.startswith(BACK) and back.isascii() and back.isprintable() and "\\" not in back

@@ -119,7 +119,7 @@ def planned(api: Api, month: str, tenants: Collection[str]) -> tuple[BookSummary
 async def bill(request: Request) -> Response:
     """A step of a month or of an invoice; then what became of it."""
     form = await form_of(request)
-    sessions.check_form(request, form.get("csrf", ""))
+    await sessions.check_form(request, form.get("csrf", ""))
     return await run_in_threadpool(_bill, request, form)
 
 

@@ -1,27 +1,26 @@
-"""Pages for people: overview, invoice, sign-in; and the pictures on them. No scripts, nothing from elsewhere."""
+"""Pages for people: overview, invoice; and the pictures on them. No scripts, nothing from elsewhere."""
 
 from importlib.resources import files
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
-from starlette.concurrency import run_in_threadpool
 
 from billing.render import credit_note_json, invoice_json
-from pipeline.ledger.catalogs import NoCatalog, audit
+from pipeline.ledger.catalogs import NoCatalog
 from schemas.invoice import Invoice
 from schemas.periods import local_date
 from tollhouse.api import alerts, invoices
-from tollhouse.api.problems import Problem, not_found
+from tollhouse.api.problems import not_found
 from tollhouse.api.provider_keys import key_list
 from tollhouse.api.state import Api, api_of
 from tollhouse.closing import load_book
 from tollhouse.dashboard import billing, figures, sessions
-from tollhouse.dashboard.common import form_of, look_of, may_act, may_bill, page, person_of, svg
+from tollhouse.dashboard.common import look_of, may_act, may_bill, page, person_of, svg
 from tollhouse.dashboard.figures import Overview
 from tollhouse.errors import UserError
 from tollhouse.explaining import explain_invoice
-from tollhouse.tokens import Claims, TokenRefused
+from tollhouse.tokens import Claims
 
 router = APIRouter(include_in_schema=False)
 
@@ -161,43 +160,3 @@ def _evidence(api: Api, invoice: Invoice) -> tuple[list[dict[str, Any]], str]:
     except UserError as error:
         return [], str(error)
     return found, ""
-
-
-@router.get("/sign-in")
-async def sign_in_form() -> Response:
-    """The form."""
-    return page("sign_in.html", refused="", person=None, csrf="")
-
-
-@router.post("/sign-in")
-async def sign_in(request: Request) -> Response:
-    """Check the token, and keep it in the session cookie."""
-    api, form = api_of(request), await form_of(request)
-    if not sessions.same_origin(request):
-        raise Problem(403, "stale_form", "this form did not come from here: load the page again")
-    who = request.client.host if request.client else ""
-    if wait_s := api.pace.wait_s(f"sign-in:{who}"):
-        raise Problem(429, "too_many_requests", "too many attempts", headers={"Retry-After": str(wait_s)})
-    token = form.get("token", "")
-    try:
-        claims = await run_in_threadpool(api.checker.check, token, api.now_us())
-        if claims.kind == "proxy":
-            raise TokenRefused("token_invalid", "a proxy has no pages: use a token of an operator or a tenant")
-    except TokenRefused as refused:
-        return page("sign_in.html", 401, refused=refused.detail, person=None, csrf="")
-    await run_in_threadpool(
-        api.ledger.write, lambda connection: audit(connection, api.now_us(), claims.who, "sign_in", "dashboard")
-    )
-    response = RedirectResponse("/", 303)
-    sessions.sign_in(request, response, token, claims)
-    return response
-
-
-@router.post("/sign-out")
-async def sign_out(request: Request) -> Response:
-    """End the session in this browser."""
-    form = await form_of(request)
-    sessions.check_form(request, form.get("csrf", ""))
-    response = RedirectResponse("/sign-in", 303)
-    sessions.sign_out(response)
-    return response

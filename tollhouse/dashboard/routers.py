@@ -4,8 +4,8 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from tollhouse.dashboard import acting, alerting, billing, keys, operations, pages, tenants, trying
+from tollhouse.dashboard import acting, alerting, billing, keys, operations, pages, signing_in, tenants, trying
 
 ROUTERS: Final[tuple[APIRouter, ...]] = tuple(
-    part.router for part in (billing, tenants, trying, keys, pages, acting, alerting, operations)
+    part.router for part in (billing, tenants, trying, keys, pages, signing_in, acting, alerting, operations)
 )

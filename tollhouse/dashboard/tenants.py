@@ -191,7 +191,7 @@ def tenant_page(request: Request, tenant: str, month: str = "") -> Response:
 async def revoke(request: Request) -> Response:
     """For on-call: every token of the tenant that was issued until now is over."""
     form = await form_of(request)
-    sessions.check_form(request, form.get("csrf", ""))
+    await sessions.check_form(request, form.get("csrf", ""))
     return await run_in_threadpool(_revoke, request, form.get("subject", ""))
 
 

@@ -53,7 +53,7 @@ def _current(catalog: Catalog) -> str:
 async def compare_page(request: Request) -> Response:
     """The month under the given catalog, a row a tenant."""
     form = await form_of(request)
-    sessions.check_form(request, form.get("csrf", ""))
+    await sessions.check_form(request, form.get("csrf", ""))
     return await run_in_threadpool(_compare, request, form)
 
 

@@ -2,12 +2,13 @@
 
 import threading
 import time
+from collections.abc import Collection
 from typing import Any, Final
 
 from pipeline.ledger import Ledger, LedgerUnavailable
 from tollhouse.settings import Settings
 from tollhouse.tokens import keys, revoked
-from tollhouse.tokens.claims import Claims
+from tollhouse.tokens.claims import Claims, TokenRefused
 from tollhouse.tokens.external import ExternalIssuer
 from tollhouse.tokens.issuer_keys import KeySet
 from tollhouse.tokens.verify import PublicKey, Signed, judge, read
@@ -65,6 +66,29 @@ class TokenChecker:
                 known.clear()
             known[token] = signed
         return judge(signed, now_us, kind=kind, revoked=self._revoked.why)
+
+    def check_session(self, claims: Claims, now_us: int, issuer: str) -> None:
+        """TokenRefused where what a session began with counts no more: its key is gone, or it was taken back.
+
+        issuer: who signed it; empty for us. An operator's id token counted once, so its key may change.
+        """
+        self._refresh(now_us)
+        if not issuer:
+            known: Collection[str] = self._live
+        elif claims.kind == "operator":
+            known = (claims.kid,) if issuer == self._settings.sign_in_issuer else ()
+        else:
+            current = self._external.keys.current() if self._external and issuer == self._external.issuer else None
+            known = current.keys if current is not None else ()
+        if claims.kid not in known:
+            raise TokenRefused("token_invalid", "the key or issuer that the session began with counts no more")
+        if (why := self._revoked.why(claims)) is not None:
+            raise TokenRefused("token_revoked", why)
+
+    def issuer_of(self, token: str) -> str:
+        """The external issuer that a checked token is of; empty for ours."""
+        external = self._external
+        return external.issuer if external is not None and external.issued(token) else ""
 
     def _of_issuer(self, external: ExternalIssuer, token: str) -> Signed | None:
         """The token as the external issuer's; None if it does not say that it is."""

@@ -38,7 +38,7 @@ class ExternalIssuer:
         if not settings.oidc_audience:
             raise UserError("setting oidc_audience is empty: without it, a token for anybody else would count here")
         self.issuer, self._audience = settings.oidc_issuer, settings.oidc_audience
-        self._claim, self._tenants = settings.oidc_tenant_claim.split("."), tenant_map(settings.oidc_tenants)
+        self._claim, self._tenants = settings.oidc_tenant_claim, tenant_map(settings.oidc_tenants)
         self.keys = keys or IssuerKeys(self.issuer, allow_local=bool(settings.oidc_allow_local))
 
     def issued(self, token: str) -> bool:
@@ -54,8 +54,8 @@ class ExternalIssuer:
 
     def read(self, token: str) -> Signed:
         """What the token says, if its form, signature, audience and claims are right; TokenRefused otherwise."""
-        payload, kid = self._payload(token)
-        seconds = {name: _seconds(payload.get(name, 0), name) for name in ("iat", "nbf", "exp")}
+        payload, kid = issuer_payload(self.keys, token, issuer=self.issuer, audience=self._audience)
+        seconds = {name: seconds_of(payload.get(name, 0), name) for name in ("iat", "nbf", "exp")}
         if seconds["exp"] <= seconds["iat"]:
             raise _invalid("claim exp is not after iat")
         jti = payload.get("jti", f"oidc:{sha256(token.encode()).hexdigest()[:32]}")
@@ -71,39 +71,8 @@ class ExternalIssuer:
         )
         return Signed(claims, seconds["nbf"] * SECOND_US)
 
-    def _payload(self, token: str) -> tuple[dict[str, Any], str]:
-        try:
-            header = jwt.get_unverified_header(token)
-        except (jwt.PyJWTError, ValueError, RecursionError) as error:
-            raise _invalid(f"the token cannot be read: {error}") from None
-        algorithm, kid = header.get("alg"), header.get("kid")
-        if "crit" in header:
-            raise _invalid("the header names critical extensions (crit), of which none is known here")
-        if not isinstance(kid, str) or not kid:
-            raise _invalid("the header has no kid: which key of the issuer signed the token?")
-        try:
-            expected, key = self.keys.find(kid)
-        except KeyError as error:
-            raise _invalid(str(error.args[0])) from None
-        if algorithm != expected:
-            raise _invalid(f"alg {str(algorithm)[:20]!r} is not the algorithm of this key, {expected}")
-        payload = signed_payload(
-            token,
-            key,
-            expected,
-            issuer=self.issuer,
-            audience=self._audience,
-            required=REQUIRED,
-            whose="issuer's key",
-            strict_audience=False,
-        )
-        return payload, kid
-
     def _tenant(self, payload: Mapping[str, Any]) -> str:
-        value: Any = payload
-        for name in self._claim:
-            value = value.get(name) if isinstance(value, dict) else None
-        shown = ".".join(self._claim)
+        value, shown = claim_at(payload, self._claim), self._claim
         if not isinstance(value, str) or not is_identifier(value):
             raise _invalid(f"claim {shown}, which names the tenant, is missing or no name")
         if not self._tenants:
@@ -113,7 +82,50 @@ class ExternalIssuer:
         return self._tenants[value]
 
 
-def _seconds(value: object, name: str) -> int:
+def issuer_payload(keys: IssuerKeys, token: str, *, issuer: str, audience: str) -> tuple[dict[str, Any], str]:
+    """What the issuer has signed for the audience, and the name of its key; TokenRefused. Times are for `judge`."""
+    if len(token) > BYTES_MAX or not looks_like_token(token):
+        raise _invalid("this is no JWT: three parts in base64url, with a dot between them")
+    try:
+        header = jwt.get_unverified_header(token)
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
+        raise _invalid(f"the token cannot be read: {error}") from None
+    algorithm, kid = header.get("alg"), header.get("kid")
+    if "crit" in header:
+        raise _invalid("the header names critical extensions (crit), of which none is known here")
+    if not isinstance(kid, str) or not kid:
+        raise _invalid("the header has no kid: which key of the issuer signed the token?")
+    try:
+        expected, key = keys.find(kid)
+    except KeyError as error:
+        raise _invalid(str(error.args[0])) from None
+    if algorithm != expected:
+        raise _invalid(f"alg {str(algorithm)[:20]!r} is not the algorithm of this key, {expected}")
+    payload = signed_payload(
+        token,
+        key,
+        expected,
+        issuer=issuer,
+        audience=audience,
+        required=REQUIRED,
+        whose="issuer's key",
+        strict_audience=False,
+    )
+    return payload, kid
+
+
+def claim_at(payload: Mapping[str, Any], name: str) -> Any:
+    """A claim by its name, or `a.b` for a member of an object; None where it is missing."""
+    if name in payload:  # names that are addresses have dots of their own
+        return payload[name]
+    value: Any = payload
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def seconds_of(value: object, name: str) -> int:
+    """A time in whole seconds; TokenRefused for anything else."""
     if type(value) is not int or not 0 <= value <= SECONDS_MAX:
         raise _invalid(f"claim {name} is not a time in whole seconds")
     return value

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pipeline.ledger import Ledger
+from pipeline.ledger import Ledger, sessions
 from pipeline.ledger.catalogs import audit
 from pipeline.ledger.tables import revoked_tokens
 from tollhouse.tokens.claims import Claims
@@ -52,6 +52,7 @@ def revoke_jti(ledger: Ledger, jti: str, now_us: int, who: str) -> None:
 
     def work(connection: Any) -> None:
         _put(connection, JTI, jti, now_us)
+        sessions.end_of_token(connection, jti)
         audit(connection, now_us, who, "token.revoke", jti)
 
     ledger.write(work)
@@ -62,6 +63,8 @@ def revoke_before(ledger: Ledger, subject: str, before_us: int, now_us: int, who
 
     def work(connection: Any) -> None:
         _put(connection, BEFORE, subject, before_us)
+        kind, _, name = subject.partition(":")
+        sessions.end_of_subject(connection, kind, name, before_us)
         audit(connection, now_us, who, "token.revoke_before", subject, str(before_us))
 
     ledger.write(work)

@@ -1,6 +1,7 @@
 """Whole installations to look at in a browser: the demo's data, and a thousand tenants; each served on a free port."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,9 +51,9 @@ class Site:
 
 
 @contextmanager
-def served(house: House) -> Iterator[str]:
-    """The house's address while it is served."""
-    listener = listen("127.0.0.1", 0)
+def served(house: House, listener: socket.socket | None = None) -> Iterator[str]:
+    """The house's address while it is served. listener: where its own address has to be known before."""
+    listener = listener or listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(house.app, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

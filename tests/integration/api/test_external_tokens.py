@@ -22,7 +22,8 @@ from tollhouse.settings import Settings
 from tollhouse.tokens.checker import TokenChecker
 from tollhouse.tokens.claims import Claims, TokenRefused
 from tollhouse.tokens.external import ExternalIssuer, tenant_map
-from tollhouse.tokens.issuer_keys import AGAIN_S, FRESH_S, IssuerKeys, IssuerUnavailable
+from tollhouse.tokens.issuer_http import IssuerUnavailable
+from tollhouse.tokens.issuer_keys import AGAIN_S, FRESH_S, IssuerKeys
 from tollhouse.tokens.revoked import revoke_before, revoke_jti
 
 NOW_S = 1_793_527_200
@@ -262,7 +263,7 @@ def test_an_issuer_is_reached_by_https(address: str) -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "10.1.2.3", "169.254.169.254", "::ffff:127.0.0.1"])
 def test_a_public_name_that_leads_inside_is_not_followed(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tollhouse.tokens.issuer_keys.addresses_of", lambda _host, _port: [address])
+    monkeypatch.setattr("tollhouse.tokens.issuer_http.addresses_of", lambda _host, _port: [address])
     keys = IssuerKeys("https://id.example", clock_s=Clock())
     with pytest.raises(KeyError, match="not public"):
         keys.find("x")
