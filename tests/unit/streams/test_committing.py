@@ -81,6 +81,53 @@ def test_a_refused_commit_leaves_what_the_group_begins_from(consumer: Any, monke
     assert consumer._committed_offset[PLACE] == 13
 
 
+@pytest.mark.parametrize("begun_at", [None, 10])
+def test_what_a_refused_commit_let_go_of_is_committed_with_the_next(
+    begun_at: int | None, consumer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is read again here: Faust waited for 10 to 12 for good, and kept everything after them in a list."""
+    consumer._committed_offset[PLACE] = begun_at
+    acknowledge(consumer, 10, 11, 12)
+    answers(consumer, monkeypatch, None, taken=False)
+    assert not commit(consumer)
+    assert not commit(consumer)
+    seen = answers(consumer, monkeypatch, None, taken=True)
+    acknowledge(consumer, 13, 15)
+    assert commit(consumer)
+    assert seen == [14]
+    assert consumer._acked[PLACE] == [15]
+    acknowledge(consumer, 14)
+    assert commit(consumer)
+    assert seen == [14, 16]
+    assert (consumer._acked[PLACE], consumer._acked_index[PLACE]) == ([], set())
+
+
+def test_a_quiet_partition_is_committed_without_another_message(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    consumer._committed_offset[PLACE] = 10
+    acknowledge(consumer, 10, 11)
+    answers(consumer, monkeypatch, None, taken=False)
+    assert not commit(consumer)
+    seen = answers(consumer, monkeypatch, None, taken=True)
+    assert commit(consumer)
+    assert seen == [12]
+
+
+def test_of_a_partition_that_another_has_by_now_nothing_is_kept(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    consumer._committed_offset[PLACE] = 10
+    acknowledge(consumer, 10, 11)
+
+    async def lost(_self: Any, _offsets: Mapping[TP, int]) -> bool:
+        for kept in (consumer._acked, consumer._acked_index, consumer._committed_offset):
+            kept.pop(PLACE, None)
+        monkeypatch.setattr(consumer, "assignment", set)
+        return False
+
+    monkeypatch.setattr(Consumer, "_commit", lost)
+    assert not commit(consumer)
+    assert not consumer._acked[PLACE]
+    assert consumer._committed_offset.get(PLACE) is None
+
+
 def test_a_refused_commit_of_a_partition_without_an_offset(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     acknowledge(consumer, 0, 1)
     answers(consumer, monkeypatch, None, taken=False)
