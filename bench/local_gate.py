@@ -6,6 +6,10 @@ The states of all tenants, three quotas each, come from an embedded broker in a 
 installation, and go on changing at a given rate while decisions are timed one by one. Three runs: paced, with a pause
 before each; one after the other; and one after the other with the tenant's token instead of its name. `own` is the CPU
 time of the deciding thread: without what other processes of a busy machine, and this process's follower, took.
+
+After a pause the same code takes several times as long, since other work has had the processor's caches meanwhile. So
+each of the first two runs has a yardstick beside it: look-ups and additions in plain Python, nothing of the gate and no
+other thread, timed in the same way. What it takes after a pause beyond what it takes without is the machine's.
 """
 
 import argparse
@@ -42,6 +46,7 @@ LIMIT: Final = Decimal(10**9)
 PER_MINUTE: Final = {"requests_per_minute": 10**7, "tokens_per_minute": 10**11}
 """Of a pooled key at the provider; enough for whatever this bench asks."""
 WARM: Final = 2_000
+YARDSTICK_STEPS: Final = 30
 
 Decide = Callable[[str, str, dict[str, int | str]], GateDecision]
 Settle = Callable[[GateDecision], None]
@@ -192,6 +197,26 @@ def timed(decide: Decide, settle: Settle, tenants: Sequence[str], count: int, ra
     return {**found, "own_p50_us": own[49], "own_p99_us": own[98]}
 
 
+def yardstick(count: int, rate: int) -> dict[str, float]:
+    """As `timed`, of a fixed piece of plain Python that takes about as long as a decision."""
+    table: dict[str, tuple[int, int, str]] = {f"t{number}": (number, number * 3, str(number)) for number in range(3000)}
+    taken_us = []
+    started_s = time.perf_counter()
+    for number in range(WARM + count):
+        if rate:
+            time.sleep(max(0.0, started_s + number / rate - time.perf_counter()))
+        before_ns = time.perf_counter_ns()
+        total = 0
+        for step in range(YARDSTICK_STEPS):
+            row = table[f"t{(number * 37 + step * 101) % 3000}"]
+            total += row[0] + row[1] + len(row[2])
+        taken_ns = time.perf_counter_ns() - before_ns
+        if number >= WARM:
+            taken_us.append(taken_ns / 1000)
+    parts = statistics.quantiles(taken_us, n=100)
+    return {"p50_us": parts[49], "p99_us": parts[98]}
+
+
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All runs on one gate."""
     spawn = multiprocessing.get_context("spawn")
@@ -223,6 +248,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "paced": paced,
         "flat_out": flat,
         "by_token": by_token,
+        "yardstick_paced": yardstick(options.rate * options.seconds // 2, options.rate),
+        "yardstick_flat_out": yardstick(options.count, 0),
         "staleness_s": stats.staleness_s,
         "lag_s": stats.lag_s,
     }
@@ -243,12 +270,12 @@ def main() -> None:
         print(json.dumps(found))
         return
     print(f"{options.tenants} tenants, {options.changes} changes/s: ready after {found['ready_s']:.1f} s")
-    for name in ("paced", "flat_out", "by_token"):
+    for name in ("paced", "flat_out", "by_token", "yardstick_paced", "yardstick_flat_out"):
         shown = ", ".join(
             f"{quantile.removesuffix('_us').replace('_', ' ')} {value:.0f} us"
             for quantile, value in found[name].items()
         )
-        print(f"{name.replace('_', ' '):>9}: {shown}")
+        print(f"{name.replace('_', ' '):>18}: {shown}")
 
 
 if __name__ == "__main__":

@@ -85,6 +85,9 @@ def quota_state_message(state: QuotaState, at_us: int) -> tuple[bytes, bytes]:
     return f"{window.scope}/{window.name}".encode(), msgspec.json.encode(body)
 
 
+LIMITS: Final = ("requests_per_minute", "tokens_per_minute", "rate_limits")
+
+
 def key_state_message(row: Mapping[str, Any], at_us: int) -> tuple[bytes, bytes]:
     """A key's state, a tenant's (`tenant:NAME`) or a revoked token (`jti:ID`), as it is now, with a growing version;
     and what the catalog says of a key or tenant. at_us: when it is told."""
@@ -99,8 +102,7 @@ def key_state_message(row: Mapping[str, Any], at_us: int) -> tuple[bytes, bytes]
         **{name: row[name] for name in ("provider", "kind", "tenant", "tier", "models") if name in row},
         "at": format_instant(at_us),
     }
-    limits = {name: row[name] for name in ("requests_per_minute", "tokens_per_minute") if row.get(name) is not None}
-    body |= limits
+    body |= {name: row[name] for name in LIMITS if row.get(name) not in (None, [])}
     if row.get("tokens_before_us") is not None:
         body["tokens_before"] = format_instant(row["tokens_before_us"])
     return str(row["key"]).encode(), msgspec.json.encode(body)

@@ -1,6 +1,7 @@
 """Everything a proxy needs to decide without a call, as it is now: quota windows, keys, tenants, revoked tokens."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select
@@ -64,10 +65,12 @@ def subjects(connection: Connection, context: Context) -> list[dict[str, Any]]:
         facts: dict[str, Any] = {"provider": key.provider, "kind": key.kind, "tenant": key.tenant}
         facts["models"] = list(key.models)
         facts["requests_per_minute"], facts["tokens_per_minute"] = key.requests_per_minute, key.tokens_per_minute
+        facts["rate_limits"] = [asdict(limit) for limit in key.rate_limits]
         found.append(_row(rows.pop(key.id, None), key.id, context, facts))
     for tenant in context.catalog.tenants.values():
         subject = tenant_subject(tenant.id)
         facts = {"tier": tenant.tier, "models": list(tenant.models), "tokens_before_us": before.get(subject)}
+        facts["rate_limits"] = [asdict(limit) for limit in tenant.rate_limits]
         found.append(_row(rows.pop(subject, None), subject, context, facts))
     found += [{**row, "catalog": 0} for row in rows.values()]
     for row in gone:

@@ -17,17 +17,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from operator import attrgetter
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
+from tollhouse_client.bucket import MICROSECOND_NS, SECOND_NS, first_empty
 from tollhouse_client.decisions import Estimate, GateDecision, admitted, amount_of, in_units, units_of
 from tollhouse_client.errors import GateRefusedError, GateUnavailableError
 from tollhouse_client.follower import Follower
 from tollhouse_client.gate import allowance_of
 from tollhouse_client.local_stats import LocalGateStats
 from tollhouse_client.own_spend import OwnSpend
-from tollhouse_client.state_book import NEVER_US, SECOND_US, Key, Plan, Quota, StateBook, first_full
+from tollhouse_client.quota_window import NEVER_US, SECOND_US, Quota, first_full
+from tollhouse_client.state_book import Key, Plan, StateBook
 from tollhouse_client.state_reading import KEYS, QUOTAS, ClockSaid, read_message
 from tollhouse_client.tokens import TenantToken, TokenRefused, Tokens, fetch_keys
 
@@ -40,7 +41,6 @@ SETTLE_S: Final = 5.0
 CALL_S: Final = 600.0
 SHORT: Final = ("minute", "hour")
 _NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
-_SHARE: Final = attrgetter("share")
 
 _log = logging.getLogger("tollhouse_client")
 
@@ -64,8 +64,8 @@ class LocalGate:
     call_s
         a call that is never settled counts as ended after this time.
     proxies
-        how many gates share the provider keys: of a key's requests and tokens a minute each takes its part, and counts
-        only its own calls.
+        how many gates share keys and tenants: of a key's requests and tokens a minute, and of `rate_limits`, each takes
+        its part, and counts only its own calls.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class LocalGate:
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         if proxies < 1:
-            raise ValueError(f"proxies is {proxies}: give how many gates share the provider keys, at least 1")
+            raise ValueError(f"proxies is {proxies}: give how many gates share keys and tenants, at least 1")
         self._allowance = allowance_of(fail_mode)
         self._prefix, self._now_us = topic_prefix, now_us
         self._stale_us = round(stale_after_s * SECOND_US)
@@ -216,7 +216,7 @@ class LocalGate:
             full = first_full(plan.quotas, units, now_us)
             if full is not None:
                 return self._spent(full, name, now_us)
-            if plan.limited or plan.by_key:
+            if not plan.plain:
                 return self._on_some_key(name, plan, units, now_us, labels, stale=stale)
             key = plan.keys[next(self._turns) % len(plan.keys)]
             return self._yes(name, key, plan.quotas, units, now_us, labels, stale=stale)
@@ -236,33 +236,40 @@ class LocalGate:
         """The key that has most of its minute left, and of those without limits the next in turn, if it has room."""
         if now_us >= self._book.minute_end_us:
             self._book.turn_minute(now_us)
+        empty = first_empty(plan.buckets, units, now_us) if plan.buckets else None
+        if empty is not None:
+            return self._too_fast(name, empty.name, empty.wait_ns(units, now_us))
         requests, tokens = units.get("requests", 0), units.get("tokens", 0)
         spent: Quota | None = None
-        limit = ""
-        for key in self._in_order(plan):
+        limit, wait_ns = "", 0
+        for key in plan.in_order(next(self._turns)):
             own = plan.by_key.get(key.id, ())
             full = first_full(own, units, now_us) if own else None
             if full is not None:
                 spent = full
                 continue
+            empty = first_empty(key.buckets, units, now_us) if key.buckets else None
+            if empty is not None:
+                limit, wait_ns = limit or empty.name, wait_ns or empty.wait_ns(units, now_us)
+                continue
             too_fast = key.send(requests, tokens)
             if too_fast is None:
+                for bucket in (*plan.buckets, *key.buckets):
+                    bucket.draw(units, now_us)
                 quotas = plan.quotas + own if own else plan.quotas
                 return self._yes(name, key, quotas, units, now_us, labels, stale=stale)
             limit = limit or too_fast
+            wait_ns = wait_ns or (self._book.minute_end_us - now_us) * MICROSECOND_NS
         if spent is not None:  # it lasts longer than a full minute
             return self._spent(spent, name, now_us)
-        self._refused += 1
-        left_s = max(1, -(-(self._book.minute_end_us - now_us) // SECOND_US))
-        return GateDecision(
-            allowed=False, reason="rate_limit", tenant=name, quota=limit, kind="rate", retry_after_s=left_s
-        )
+        return self._too_fast(name, limit, wait_ns)
 
-    def _in_order(self, plan: Plan) -> Sequence[Key]:
-        if plan.limited:
-            return sorted(plan.keys, key=_SHARE)
-        first = next(self._turns) % len(plan.keys)
-        return (*plan.keys[first:], *plan.keys[:first])
+    def _too_fast(self, tenant: str, limit: str, wait_ns: int) -> GateDecision:
+        self._refused += 1
+        wait_s = max(1, -(-wait_ns // SECOND_NS))
+        return GateDecision(
+            allowed=False, reason="rate_limit", tenant=tenant, quota=limit, kind="rate", retry_after_s=wait_s
+        )
 
     def _yes(
         self,

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tollhouse_client.state_book import Quota
+from tollhouse_client.quota_window import Quota
 
 LENGTHS_KEPT: Final = 1000
 """Ended calls of which the longest counts for the bound."""

@@ -5,12 +5,14 @@ input or output, no clock of its own, no lock: the gate has those. Units are who
 microseconds of UTC. What a decision looks at is worked out when it is told: a decision reads few objects.
 """
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Final, NamedTuple
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
+from tollhouse_client.bucket import Bucket, buckets_of
+from tollhouse_client.quota_window import Quota
 from tollhouse_client.state_reading import (
     QUOTAS,
     TENANT,
@@ -18,6 +20,7 @@ from tollhouse_client.state_reading import (
     GoneSaid,
     KeySaid,
     QuotaSaid,
+    RateLimit,
     RevokedSaid,
     Said,
     TenantSaid,
@@ -25,88 +28,16 @@ from tollhouse_client.state_reading import (
 
 OPEN: Final = ("active", "throttled")
 """States of keys and tenants in which calls are admitted; a throttle's limits are quotas like others."""
-SAMPLES_MAX: Final = 120
-"""Looks at a quota's use that its rate is worked out from: a minute, at two in a second."""
 MATCHES_MAX: Final = 100_000
 PLANS_MAX: Final = 256
 """Models of one tenant whose plans are kept: a tenant that makes up names only loses its own."""
-SECOND_US: Final = 1_000_000
-MINUTE_US: Final = 60 * SECOND_US
-NEVER_US: Final = 2**62
-NOTHING: Final = -(2**62)
-"""Below anything that can be used: the bound of a quota whose limit is 0."""
-
-
-@dataclass(slots=True, eq=False)
-class Quota:
-    """A quota in its window, and what this gate has admitted in it that the ledger did not show yet (`own`).
-
-    bound: what used, reserved, own and the estimate may come to; None: anything. told: used + reserved as told last.
-    key: of a throttle, the key that it is for. turn: grows when the window does.
-    """
-
-    scope: str
-    name: str
-    partition: int
-    meter: str = ""
-    models: str = "*"
-    window: str = ""
-    bound: int | None = None
-    key: str | None = None
-    start_us: int = 0
-    end_us: int = 0
-    told: int = 0
-    version: int = -1
-    told_us: int = 0
-    own: int = 0
-    ended: dict[int, int] = field(default_factory=dict)
-    """The part of `own` that is of ended calls, by when they ended."""
-    turn: int = 0
-    samples: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
-
-    def take(self, said: QuotaSaid) -> None:
-        """A message about it; what is older than what is known changes nothing."""
-        if (said.start_us, said.version) < (self.start_us, self.version):
-            return
-        self.meter, self.models, self.window, self.key = said.meter, said.models, said.window, said.key
-        self.bound = (NOTHING if said.limit == 0 else said.limit) if said.blocks else None
-        if said.start_us > self.start_us:
-            self._turn(said.start_us)
-        self.end_us, self.version = said.end_us, said.version
-        self.told = said.used + said.reserved
-        self.told_us = said.told_us
-        self.samples.append((said.told_us, said.used))
-
-    def turn_over(self) -> None:
-        """The window is over and the next was not told yet: it begins where this one ends, with nothing used."""
-        self._turn(self.end_us)
-        self.end_us = NEVER_US  # until it is told
-        self.told = 0
-        self.version = -1
-
-    def _turn(self, start_us: int) -> None:
-        self.start_us = start_us
-        self.own = 0
-        self.ended.clear()
-        self.turn += 1
-        self.samples.clear()
-
-    def growth(self, over_us: int) -> int:
-        """Units that this much time brings at the fastest growth of `used` that was told in this window, measured over
-        a second at least."""
-        most, first = 0, None
-        for told_us, used in self.samples:
-            if first is None:
-                first = (told_us, used)
-            elif told_us - first[0] >= SECOND_US:
-                most = max(most, -(-(used - first[1]) * over_us // (told_us - first[0])))
-                first = (told_us, used)
-        return most
+MINUTE_US: Final = 60_000_000
+_SHARE: Final = attrgetter("share")
 
 
 @dataclass(slots=True, eq=False)
 class Key:
-    """A provider key, its own quotas, and what this gate has sent by it in the current minute.
+    """A provider key, its own quotas and buckets, and what this gate has sent by it in the current minute.
 
     requests_limit, tokens_limit: this gate's part of what the provider takes in a minute; None: anything. share: of
     the fuller limit, what was sent, in parts of a million.
@@ -120,6 +51,9 @@ class Key:
     tenant: str | None = None
     models: tuple[str, ...] = ()
     told_us: int = 0
+    limits: tuple[Any, ...] = ()
+    """Of the provider, and of the buckets, as they were told."""
+    buckets: tuple[Bucket, ...] = ()
     requests_limit: int | None = None
     tokens_limit: int | None = None
     requests: int = 0
@@ -141,14 +75,15 @@ class Key:
 
     def weigh(self) -> None:
         """Work out `share` anew."""
-        by_requests = self.requests * 1_000_000 // self.requests_limit if self.requests_limit else 0
-        by_tokens = self.tokens * 1_000_000 // self.tokens_limit if self.tokens_limit else 0
-        self.share = max(by_requests, by_tokens)
+        by_requests, by_tokens = self.requests_limit, self.tokens_limit
+        share = 0 if by_requests is None else self.requests * 1_000_000 // max(1, by_requests)
+        self.share = share if by_tokens is None else max(share, self.tokens * 1_000_000 // max(1, by_tokens))
 
 
 @dataclass(slots=True, eq=False)
 class Tenant:
-    """A tenant. quotas: its own, its plan's, and throttles. tokens_before_us: older tokens are revoked."""
+    """A tenant. quotas: its own, its plan's, and throttles. tokens_before_us: older tokens are revoked. limits: of its
+    buckets, as they were told."""
 
     id: str
     quotas: dict[str, Quota]
@@ -157,13 +92,15 @@ class Tenant:
     models: tuple[str, ...] = ()
     tokens_before_us: int = 0
     told_us: int = 0
+    limits: tuple[RateLimit, ...] = ()
+    buckets: tuple[Bucket, ...] = ()
 
 
 class Plan(NamedTuple):
     """What decides a tenant's call of a model. refused: the reason that needs no counter; then the rest is empty.
 
     quotas: of the tenant, on the use of every key. by_key: what counts on single keys besides: their own, throttles.
-    limited: some key has limits of its provider.
+    limited: some key has limits of its provider. buckets: of the tenant. plain: whichever key is next may carry it.
     """
 
     refused: str
@@ -172,6 +109,15 @@ class Plan(NamedTuple):
     quotas: tuple[Quota, ...] = ()
     by_key: Mapping[str, tuple[Quota, ...]] = {}
     limited: bool = False
+    buckets: tuple[Bucket, ...] = ()
+    plain: bool = True
+
+    def in_order(self, turn: int) -> Sequence[Key]:
+        """Keys: the one with most of its minute left first; without limits, another one with each turn."""
+        if self.limited:
+            return sorted(self.keys, key=_SHARE)
+        first = turn % len(self.keys)
+        return (*self.keys[first:], *self.keys[:first])
 
 
 Mark = tuple[str, str | None, tuple[str, ...] | None]
@@ -282,22 +228,31 @@ class StateBook:
         if (tenant.state, tenant.tier, tenant.models) != said.facts:
             tenant.state, tenant.tier, tenant.models = said.facts
             self._replan(name)
+        if tenant.limits != said.limits:
+            tenant.limits, tenant.buckets = said.limits, buckets_of(said.limits, tenant.buckets, self._proxies)
+            self._replan(name)
         tenant.tokens_before_us, tenant.told_us = said.tokens_before_us, said.told_us
 
     def _key(self, said: KeySaid) -> None:
         key = self.keys.get(said.id)
         if key is None:
             key = self.keys[said.id] = Key(said.id, self.quotas.setdefault(f"key:{said.id}", {}))
-        limits = tuple(None if limit is None else max(1, limit // self._proxies) for limit in said.limits)
-        if (key.state, key.provider, key.kind, key.tenant, key.models) != said.facts or limits != (
-            key.requests_limit,
-            key.tokens_limit,
-        ):
+        if (key.state, key.provider, key.kind, key.tenant, key.models) != said.facts:
             key.state, key.provider, key.kind, key.tenant, key.models = said.facts
-            key.requests_limit, key.tokens_limit = limits
+            self._plans.clear()
+        if key.limits != said.limits:
+            key.limits = said.limits
+            key.requests_limit, key.tokens_limit = (self._part(limit) for limit in said.limits[:2])
+            key.buckets = buckets_of(said.limits[2], key.buckets, self._proxies)
             key.weigh()
             self._plans.clear()
         key.told_us = said.told_us
+
+    def _part(self, limit: int | None) -> int | None:
+        """Of a limit of 0, with which nothing passes, also no call that estimates nothing: -1."""
+        if limit is None:
+            return None
+        return max(1, limit // self._proxies) if limit else -1
 
     def _all_quotas(self) -> Iterator[Quota]:
         for quotas in self.quotas.values():
@@ -355,7 +310,9 @@ class StateBook:
             if own:
                 by_key[key.id] = tuple(own)
         limited = any(key.requests_limit is not None or key.tokens_limit is not None for key in keys)
-        return Plan("", "", keys, tuple(quota for quota in counting if quota.key is None), by_key, limited)
+        quotas = tuple(quota for quota in counting if quota.key is None)
+        plain = not (limited or by_key or tenant.buckets or any(key.buckets for key in keys))
+        return Plan("", "", keys, quotas, by_key, limited, tenant.buckets, plain)
 
     def _candidates(self, tenant: Tenant, model: str, provider: str | None) -> tuple[Key, ...]:
         """Open keys that may carry the tenant's call, by provider and name: pooled for a standard tenant, its own for a
@@ -371,14 +328,3 @@ class StateBook:
 
 
 _UNKNOWN: Final = Plan("unknown_tenant")
-
-
-def first_full(quotas: Sequence[Quota], units: Mapping[str, int], now_us: int) -> Quota | None:
-    """The first of the quotas that has no room for so much more, or None. A window that is over turns."""
-    for quota in quotas:
-        if now_us >= quota.end_us:
-            quota.turn_over()
-        bound = quota.bound
-        if bound is not None and quota.told + quota.own + units.get(quota.meter, 0) > bound:
-            return quota
-    return None

@@ -46,6 +46,10 @@ class QuotaSaid(NamedTuple):
     told_us: int
 
 
+RateLimit = tuple[str, int, int]
+"""A token bucket: meter, units a minute, units that it holds."""
+
+
 class TenantSaid(NamedTuple):
     """A tenant and what decides its calls. tokens_before_us: older tokens are revoked; 0: none are."""
 
@@ -53,17 +57,18 @@ class TenantSaid(NamedTuple):
     facts: tuple[str, str, tuple[str, ...]]
     """State, tier, patterns of models."""
     tokens_before_us: int
+    limits: tuple[RateLimit, ...]
     told_us: int
 
 
 class KeySaid(NamedTuple):
-    """A provider key and what decides the calls it carries; limits are the provider's own, a minute, None: none."""
+    """A provider key and what decides the calls it carries."""
 
     id: str
     facts: tuple[str, str, str, str | None, tuple[str, ...]]
     """State, provider, kind, owner of a BYOK key, patterns of models."""
-    limits: tuple[int | None, int | None]
-    """Requests, tokens."""
+    limits: tuple[int | None, int | None, tuple[RateLimit, ...]]
+    """Of the provider, requests and tokens a minute, None: none; and buckets."""
     told_us: int
 
 
@@ -126,14 +131,20 @@ def _subject_said(name: str, said: Mapping[str, Any]) -> Said:
             return GoneSaid(name)
         before_us = micros(said["tokens_before"]) if "tokens_before" in said else 0
         facts = (said["state"], said["tier"], tuple(said["models"]))
-        return TenantSaid(name.removeprefix(TENANT), facts, before_us, micros(said["at"]))
+        return TenantSaid(name.removeprefix(TENANT), facts, before_us, _limits(said), micros(said["at"]))
     if "kind" not in said:
         return GoneSaid(name)
     return KeySaid(
         name,
         (said["state"], said["provider"], said["kind"], said.get("tenant"), tuple(said["models"])),
-        (_count(said.get("requests_per_minute")), _count(said.get("tokens_per_minute"))),
+        (_count(said.get("requests_per_minute")), _count(said.get("tokens_per_minute")), _limits(said)),
         micros(said["at"]),
+    )
+
+
+def _limits(said: Mapping[str, Any]) -> tuple[RateLimit, ...]:
+    return tuple(
+        (str(one["meter"]), int(one["per_minute"]), int(one["burst"])) for one in said.get("rate_limits") or ()
     )
 
 

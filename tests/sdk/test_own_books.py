@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tollhouse_client.decisions import amount_of, units_of
 from tollhouse_client.lease_book import Lease, LeaseBook
 from tollhouse_client.own_spend import BUCKET_US, OwnSpend
-from tollhouse_client.state_book import Quota
+from tollhouse_client.quota_window import Quota
 from tollhouse_client.state_reading import quota_said
 
 UNITS = st.integers(0, 60)

@@ -89,16 +89,18 @@ def test_key_state(state: str) -> None:
     assert _faults("KeyState", value) == []
 
 
-@pytest.mark.parametrize("limit", [None, 600])
+@pytest.mark.parametrize("limit", [None, 0, 600])
 def test_a_keys_state_carries_what_its_provider_takes_in_a_minute(limit: int | None) -> None:
     row = {"key": "pool-1", "state": "active", "reason": "", "changed_us": AT_US, "changed_by": "x", "version": 2}
     row |= {"catalog": 1, "provider": "openai", "kind": "pooled", "tenant": None, "models": ["*"]}
-    row |= {"requests_per_minute": limit, "tokens_per_minute": 10_000}
+    bucket = {"meter": "tokens", "per_minute": 600, "burst": 100}
+    row |= {"requests_per_minute": limit, "tokens_per_minute": 10_000, "rate_limits": [bucket] if limit else []}
     value = key_state_message(row, AT_US)[1]
     assert _faults("KeyState", value) == []
     said = json.loads(value)
     assert (said.get("requests_per_minute"), said["tokens_per_minute"]) == (limit, 10_000)
     assert ("requests_per_minute" in said) == (limit is not None)
+    assert ("rate_limits" in said) == bool(limit)
 
 
 def test_clock() -> None:

@@ -1,6 +1,10 @@
-"""Whatever is sent to any address, by anybody: an answer below 500, and errors are problem details."""
+"""Whatever is sent to any address, by anybody: an answer below 500, and errors are problem details.
+
+TOLLHOUSE_TEST_FUZZ_TIMES makes so many times as many requests.
+"""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +19,7 @@ from pipeline.alerting import Alert
 from tests import services
 from tests.integration.api.kit import NOW_US, House
 
+TIMES = int(os.environ.get("TOLLHOUSE_TEST_FUZZ_TIMES", "1"))
 ODD = [
     "",
     " ",
@@ -90,7 +95,7 @@ def judge(answer: Any, what: object) -> None:
         assert answer.json()["detail"]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400 * TIMES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_request_is_a_fault_of_the_service(house: House, data: st.DataObject) -> None:
     method, path = data.draw(st.sampled_from([o for o in operations(house) if o[1].startswith("/v1/")]))
@@ -110,7 +115,7 @@ def test_no_request_is_a_fault_of_the_service(house: House, data: st.DataObject)
     judge(house.client.request(method, address, content=raw, headers=headers), (method, address, raw, who))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150 * TIMES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.fixed_dictionaries(
         {"token": st.just("T"), "model": TEXTS},
@@ -129,7 +134,7 @@ def test_no_ask_of_a_good_tenant_is_a_fault_of_the_service(house: House, body: d
     judge(house.client.post("/v1/authorize", content=raw, headers=headers), body)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150 * TIMES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     change=st.dictionaries(
         st.sampled_from(["specversion", "id", "source", "type", "time", "subject", "data"]), JSON, max_size=2
@@ -152,7 +157,7 @@ def test_any_event_is_accepted_or_rejected(house: House, change: dict[str, Any],
     assert answer.json()["results"][0]["status"] in ("accepted", "rejected")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60 * TIMES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(path=TEXTS, header=st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), max_size=60), name=TEXTS)
 def test_no_page_is_a_fault_of_the_service(house: House, path: str, header: str, name: str) -> None:
     odd = quote(path.encode("utf-8", "surrogatepass"), safe="/")
