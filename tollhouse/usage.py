@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from pipeline.context import Context
 from pipeline.ledger import Connection, Ledger
-from pipeline.ledger.sums import Asked, Unit, UsageSum, priced_sums, usage_sums, zones_of
+from pipeline.ledger.sums import Asked, TokenSum, Unit, UsageSum, priced_sums, token_sums, zones_of
 from schemas.money import EXACT, plain
-from schemas.tokens import CLASSES, total_tokens
+from schemas.tokens import CLASSES
 
 UNITS: Final = ("day", "month")
 """Finest first: usage by both is summed by day."""
@@ -70,18 +70,18 @@ def token_counts(
     start_us: int | None = None,
     key: str | None = None,
 ) -> dict[tuple[str, ...], int]:
-    """Tokens by the named groups, of usage from start_us on; what they cost is not looked up."""
+    """Tokens by the named groups (tenant, model, day, month), of usage from start_us on. Cost is not looked up."""
     zones = zones_of(ledger.context())
     units: list[Unit] = [unit for unit in UNITS if unit in by]
-    asked = Asked(tenant, start_us, None, "tenant" in by, "key" in by, units[0] if units else "", key=key)
+    asked = Asked(tenant, start_us, None, "tenant" in by, unit=units[0] if units else "", key=key)
     found: dict[tuple[str, ...], int] = {}
-    for row in ledger.read(lambda connection: usage_sums(connection, zones, asked)):
+    for row in ledger.read(lambda connection: token_sums(connection, zones, asked, models="model" in by)):
         group = tuple(_group(row, name) for name in by)
-        found[group] = found.get(group, 0) + total_tokens(row.classes)
+        found[group] = found.get(group, 0) + row.tokens
     return found
 
 
-def _group(row: UsageSum, name: str) -> str:
+def _group(row: UsageSum | TokenSum, name: str) -> str:
     if name in UNITS:
         return row.unit if name == "day" else row.unit[:7]
     return str(getattr(row, name))

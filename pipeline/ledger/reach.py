@@ -77,14 +77,15 @@ def reaches(connection: Connection, tenant: str | Collection[str] | None = None)
     else:
         names = [tenant] if isinstance(tenant, str) else list(tenant)
         known, late = known.where(_c.tenant.in_(names)), late.where(_l.tenant.in_(names))
-    found = {row.tenant: Reach(row.zone, row.days_until_us, row.months_until_us) for row in connection.execute(known)}
+    c = _c.tenant, _c.zone, _c.days_until_us, _c.months_until_us
+    found = {name: Reach(*rest) for name, *rest in connection.execute(known.with_only_columns(*c)).fetchall()}
     stale: dict[str, set[tuple[int, int]]] = {}
     for name, quarter_us in connection.execute(late):
         reach = found.get(name)
         if reach is not None and quarter_us < reach.days_until_us:
             marks = stale.setdefault(name, set())
             marks.update((grain, unit_of(grain, quarter_us, reach.zone).start_us) for grain in (DAYS, MONTHS))
-    return {name: reach._replace(stale=frozenset(stale.get(name, ()))) for name, reach in found.items()}
+    return found | {name: found[name]._replace(stale=frozenset(marks)) for name, marks in stale.items()}
 
 
 def pieces(reach: Reach | None, zone: str, start_us: int, end_us: int, coarsest: int = MONTHS) -> list[Piece]:

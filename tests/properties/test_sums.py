@@ -30,7 +30,7 @@ from pipeline.ledger.tables import events, rollup_days, rollup_months
 from schemas.instants import DAY_US, HOUR_US, MINUTE_US, QUARTER_US, format_instant, parse_instant
 from schemas.money import EXACT
 from schemas.periods import local_date
-from schemas.tokens import CLASSES
+from schemas.tokens import CLASSES, total_tokens
 from schemas.usage_event import Delivery, Evidence
 from tests.unit.pipeline.events import catalog, event, ref
 from tollhouse.closing import load_book, load_summaries, rated_months, run_tenants, terms_for, terms_of
@@ -204,6 +204,12 @@ def agrees(story: Story) -> None:
         found = totals(story.ledger, by, start_us=period[0], end_us=period[1])
         shown = {k: (t.classes, t.requests, t.errors, t.cost) for k, t in found.items() if t.requests or t.errors}
         assert shown == one_by_one(story, by, period), by
+    for by in (("tenant",), ("day",), ("day", "model"), ("tenant", "month")):
+        for tenant in (None, "acme"):
+            use = token_counts(story.ledger, by, tenant=tenant, start_us=period[0])
+            full = totals(story.ledger, by, tenant=tenant, start_us=period[0])
+            sums = {group: total_tokens(tuple(total.classes)) for group, total in full.items()}
+            assert _without_zeros(use) == _without_zeros(sums), (by, tenant)
     single = totals(story.ledger, ("month",), tenant="acme")
     whole = totals(story.ledger, ("tenant", "month"))
     assert single == {(month,): total for (tenant, month), total in whole.items() if tenant == "acme"}
@@ -212,9 +218,9 @@ def agrees(story: Story) -> None:
             assert invoiced(story, tenant, month, sums=True) == invoiced(story, tenant, month, sums=False)
     story.ledger.write(lambda connection: remembers(connection, story))
     zones = zones_of(story.ledger.context())
-    use = story.ledger.read(lambda connection: key_users(connection, zones, "k1", 0))
+    users = story.ledger.read(lambda connection: key_users(connection, zones, "k1", 0))
     by_tenant = totals(story.ledger, ("tenant",), key="k1")
-    assert {(user.tenant,): (user.requests, user.errors) for user in use} == {
+    assert {(user.tenant,): (user.requests, user.errors) for user in users} == {
         group: (total.requests, total.errors) for group, total in by_tenant.items()
     }
     metered = story.ledger.read(lambda c: metered_rows(c, story.ledger.known_context(), ("k1", "k2"), 0, 2**60))
@@ -228,7 +234,7 @@ def agrees(story: Story) -> None:
         for (key, model), total in by_model.items()
         if key != "mine" and (total.requests or any(total.classes)) and model != "unpriced"
     }
-    assert token_counts(story.ledger, ("tenant",), key="k1") == {(user.tenant,): user.tokens for user in use}
+    assert token_counts(story.ledger, ("tenant",), key="k1") == {(user.tenant,): user.tokens for user in users}
     invoices = story.ledger.read(load_book).invoices
     summed = {(i.tenant, i.month, i.revision): i for i in story.ledger.read(load_summaries)}
     assert len(summed) == len(invoices)
@@ -237,6 +243,10 @@ def agrees(story: Story) -> None:
         assert (short.status, short.number, short.held) == (invoice.status, invoice.number, invoice.held)
         assert (short.subtotal, short.tax, short.total) == (invoice.subtotal, invoice.tax, invoice.total)
         assert short.by_type() == invoice.by_type()
+
+
+def _without_zeros(counts: dict[tuple[str, ...], int]) -> dict[tuple[str, ...], int]:
+    return {group: count for group, count in counts.items() if count}
 
 
 def remembers(connection: Any, story: Story) -> None:
