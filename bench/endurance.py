@@ -6,34 +6,36 @@ python -m bench.endurance --short                what the tests run: four faults
 
 Two workers and an API over a Kafka and a PostgreSQL of its own; a real Prometheus with the shipped rules, their times
 divided by --scale, so that a fault of seconds counts as one of minutes. The traffic is arithmetic, so that the true
-totals are known without keeping it. Result: one JSON object; exit 1 unless everything held.
+totals are known without keeping it; one event in 33 goes through the API, which also admits calls. A line a minute on
+standard error. Result: one JSON object; exit 1 unless everything held. The same object is written after every fault to
+result.json of --out, so that a run which was broken off tells what it saw; one that did not hold leaves its logs there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
+from bench.endurance_faults import FAULTS, SHORT, order
+from bench.endurance_house import House, Memory
+from bench.endurance_report import Broken, Report
+from bench.endurance_traffic import Caller, Traffic
 from bench.endurance_watch import Prometheus
 from pipeline.catalog import parse_yaml
 from pipeline.ledger import Ledger
 from tests.services import ROOT
-from tests.simulation.auditor import Books
-from tests.simulation.own_parts import OwnKafka, OwnPostgres, own_kafka, own_postgres
+from tests.simulation.own_parts import own_kafka, own_postgres
 from tests.simulation.world import World
 from tollhouse.ports import free_port
 from tollhouse_client import UsagePublisher
@@ -49,194 +51,12 @@ plans:
     quotas: [{name: monthly, meter: tokens, limit: 900000000000, window: month, action: block}]
 alerts: {sinks: [{url: "json://127.0.0.1:1/alerts"}]}
 """
-TENANTS: Final = ("alpha", "beta", "gamma", "delta", "epsilon")
-TICK_S: Final = 0.05
-DUPLICATE_EVERY, UNKNOWN_EVERY = 50, 1_000
 SHORT_MOST_S: Final = 60.0
-GROWTH_MAX: Final = 1.25
-"""Of the largest resident memory, last third of the run against its second third; the first warms up."""
-
-
-@dataclass
-class Traffic:
-    """Events by number, and what they are worth. In a thread of its own, at rate events a second."""
-
-    publisher: UsagePublisher
-    rate: int
-    tokens: Counter[str] = field(default_factory=Counter)
-    requests: Counter[str] = field(default_factory=Counter)
-    duplicates: int = 0
-    rejected: int = 0
-    sent: int = 0
-
-    def event(self, number: int, tenant: str, **data: Any) -> dict[str, Any]:
-        """The event of a number; the time is the only thing that is not arithmetic."""
-        return {
-            "specversion": "1.0", "id": f"e{number}", "source": "proxy/endurance", "type": "com.tollhouse.usage.v1",
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"), "subject": tenant,
-            "data": {"key": "openai-pool", "provider": "openai", "api": "responses", "model": "gpt-5-mini",
-                     "tokens": {"input": 1 + number % 97, "output": number % 13}, **data},
-        }  # fmt: skip
-
-    def send(self, **data: Any) -> None:
-        """The next event, and its shadow where it has one."""
-        self.sent += 1
-        number = self.sent
-        if number % UNKNOWN_EVERY == 0:
-            self.reject(1)
-            return
-        tenant = TENANTS[number % len(TENANTS)]
-        event = self.event(number, tenant, **data)
-        self.publisher.publish(event)
-        self.tokens[tenant] += 1 + number % 97 + number % 13
-        self.requests[tenant] += 1
-        if number % DUPLICATE_EVERY == 0:
-            self.publisher.publish(event)
-            self.duplicates += 1
-
-    def reject(self, events: int) -> None:
-        """Events of nobody."""
-        for _ in range(events):
-            self.rejected += 1
-            self.publisher.publish(self.event(-self.rejected, "nobody"))
-
-    def run(self, stop: threading.Event) -> None:
-        """Until told to stop; what a slow moment missed is made up for."""
-        began_s, before = time.monotonic(), self.sent
-        while not stop.wait(TICK_S):
-            due = int((time.monotonic() - began_s) * self.rate) - (self.sent - before)
-            for _ in range(min(due, self.rate)):
-                self.send()
-
-
-@dataclass
-class House:
-    """Everything that runs."""
-
-    world: World
-    kafka: OwnKafka
-    postgres: OwnPostgres
-    ports: list[int]
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    down: set[int] = field(default_factory=set)
-    restarts: int = 0
-
-    def start_worker(self, place: int) -> None:
-        """The worker of one of the two places; from now on one that ends by itself is started again."""
-        made = self.world.start_worker(TOLLHOUSE_WORKER_PORT=str(self.ports[place]), TOLLHOUSE_ALLOW_LOCAL_SINKS="1")
-        self.workers[place : place + 1] = [made]
-        self.down.discard(place)
-
-    def supervise(self, stop: threading.Event) -> None:
-        """What an orchestrator does: a worker that finds no database at its start says so and ends."""
-        while not stop.wait(1.0):
-            for place, worker in enumerate(self.workers):
-                if place not in self.down and worker.poll() is not None:
-                    self.restarts += 1
-                    self.start_worker(place)
-
-    def take_down(self, place: int) -> subprocess.Popen[bytes]:
-        """The worker of the place, which is to stay away for now."""
-        self.down.add(place)
-        return self.workers[place]
-
-    @contextmanager
-    def api(self, port: int) -> Iterator[None]:
-        """The API on a port."""
-        home = self.world.directory / "api"
-        home.mkdir()
-        values = {
-            "TOLLHOUSE_BROKER": self.world.broker, "TOLLHOUSE_DATABASE_URL": self.world.database_url,
-            "TOLLHOUSE_DIR": str(home), "TOLLHOUSE_TOPIC_PREFIX": self.world.prefix, "TOLLHOUSE_PORT": str(port),
-            "PYTHONPATH": os.pathsep.join(str(path) for path in (ROOT, ROOT / "sdk")),
-        }  # fmt: skip
-        with (self.world.directory / "api.log").open("wb") as log:
-            command = [sys.executable, "-m", "tollhouse", "api"]
-            process = subprocess.Popen(command, env=os.environ | values, cwd=home, stdout=log, stderr=log)
-        try:
-            yield
-        finally:
-            process.kill()
-            process.wait()
-
-
-# --- faults: each is in force until what it returns is run; with the alerts that must fire meanwhile or soon after ---
-
-Fault = Callable[[House, Traffic], Callable[[], None]]
-
-
-def _workers_killed(house: House, _: Traffic) -> Callable[[], None]:
-    for place in (0, 1):
-        worker = house.take_down(place)
-        worker.kill()
-        worker.wait()
-    return lambda: [house.start_worker(place) for place in (0, 1)] and None
-
-
-def _one_killed(house: House, _: Traffic) -> Callable[[], None]:
-    worker = house.take_down(0)
-    worker.kill()
-    worker.wait()
-    return lambda: house.start_worker(0)
-
-
-def _one_upgraded(house: House, _: Traffic) -> Callable[[], None]:
-    worker = house.take_down(1)
-    worker.terminate()
-    began_s = time.monotonic()
-    code = worker.wait(10)
-    # -15: it was still importing, and had nothing in hand.
-    assert code in (0, -signal.SIGTERM), f"a worker ended with {code} after SIGTERM: {house.world.logs()}"
-    print(f"a worker was gone {time.monotonic() - began_s:.1f} s after SIGTERM", file=sys.stderr, flush=True)
-    house.start_worker(1)
-    return lambda: None
-
-
-def _one_frozen(house: House, _: Traffic) -> Callable[[], None]:
-    house.workers[0].send_signal(signal.SIGSTOP)
-    return lambda: house.workers[0].send_signal(signal.SIGCONT)
-
-
-def _database_stopped(house: House, _: Traffic) -> Callable[[], None]:
-    house.postgres.stop()
-    return house.postgres.start
-
-
-def _database_frozen(house: House, _: Traffic) -> Callable[[], None]:
-    house.postgres.freeze()
-    return lambda: house.postgres.freeze(thaw=True)
-
-
-def _broker_killed(house: House, _: Traffic) -> Callable[[], None]:
-    house.kafka.kill()
-    return house.kafka.start
-
-
-def _rejected(_: House, traffic: Traffic) -> Callable[[], None]:
-    traffic.reject(4 * traffic.rate)
-    return lambda: None
-
-
-def _secret(_: House, traffic: Traffic) -> Callable[[], None]:
-    traffic.send(agent="Bearer " + "a1B2c3D4" * 6)
-    return lambda: None
-
-
-FAULTS: Final[dict[str, tuple[Fault, tuple[str, ...]]]] = {
-    "workers killed": (_workers_killed, ("TollhouseWorkerDown",)),
-    "database stopped": (
-        _database_stopped,
-        ("TollhouseDatabaseAway", "TollhouseWorkerNotReady", "TollhouseApiNotReady"),
-    ),
-    "broker killed": (_broker_killed, ("TollhouseBrokerAway", "TollhouseWorkerNotReady")),
-    "a secret in an event": (_secret, ("TollhouseLeak", "TollhouseAlertsNotDelivered")),
-    "one worker killed": (_one_killed, ("TollhouseWorkerDown",)),
-    "database frozen": (_database_frozen, ("TollhouseDatabaseAway",)),
-    "many rejected": (_rejected, ("TollhouseRejected",)),
-    "one worker upgraded": (_one_upgraded, ()),
-    "one worker frozen": (_one_frozen, ("TollhouseWorkerDown",)),
-}
-SHORT: Final = ("workers killed", "a secret in an event", "database stopped", "one worker upgraded")
+SETTLE_S: Final = 900.0
+EVENT_BYTES: Final = 2_000
+"""On disk, in PostgreSQL with its indexes (900 bytes) and in Kafka (650), with room."""
+BASE_BYTES: Final = 3 << 30
+LEAST_BYTES: Final = 1 << 30
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -247,17 +67,52 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--every", type=float, default=60.0, help="seconds between the beginnings of two faults")
     parser.add_argument("--fault", type=float, default=20.0, help="seconds that a fault lasts")
     parser.add_argument("--scale", type=float, default=15.0, help="the rules' times are divided by it")
+    parser.add_argument("--faults", help="some of them, with commas between; default all, in turn")
+    parser.add_argument("--out", type=Path, default=ROOT / ".endurance", help="where result.json and logs go")
     parser.add_argument("--short", action="store_true")
     chosen = parser.parse_args(arguments)
     if chosen.short:
-        chosen.rate, chosen.fault, chosen.scale = 300, 2.0, 40.0
+        chosen.rate, chosen.fault, chosen.scale, chosen.faults = 300, 2.0, 40.0, ",".join(SHORT)
+    names = tuple(chosen.faults.split(",")) if chosen.faults else tuple(FAULTS)
+    if unknown := [name for name in names if name not in FAULTS]:
+        parser.error(f"--faults {unknown[0]}: use {', '.join(FAULTS)}")
+    turns = len(names) if chosen.short else max(1, round(chosen.minutes * 60 / chosen.every))
+    if trouble := _no_room(turns * chosen.every * chosen.rate):
+        parser.error(trouble)
+    report = Report(chosen.out)
     with tempfile.TemporaryDirectory(prefix="tollhouse-endurance-") as place:
-        result = _run(chosen, Path(place))
-    print(json.dumps(result, indent=1))
-    return 0 if result["held"] else 1
+        try:
+            _run(chosen, order(turns, names), Path(place), report)
+        except BaseException as error:
+            report.write(state="broken off", held=False, reason=f"{type(error).__name__}: {str(error)[:2000]}")
+            raise
+        finally:
+            if not report.values["held"]:
+                _keep_logs(Path(place), chosen.out)
+    print(json.dumps(report.values, indent=1))
+    return 0 if report.values["held"] else 1
 
 
-def _run(chosen: argparse.Namespace, directory: Path) -> dict[str, Any]:
+def _told_to_end(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(143)
+
+
+def _no_room(events: float) -> str:
+    """Why it cannot be begun; empty if it can."""
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    need = BASE_BYTES + int(events * EVENT_BYTES)
+    if free >= need:
+        return ""
+    return f"{tempfile.gettempdir()} has {free >> 30} GiB free, {need >> 30} are needed: set TMPDIR, or run less"
+
+
+def _keep_logs(place: Path, out: Path) -> None:
+    for path in [*place.glob("*.log"), *place.glob("*/log"), *place.glob("*/kafka.log")]:
+        name = path.name if path.suffix and path.parent == place else f"{path.parent.name}.log"
+        shutil.copy(path, out / name)
+
+
+def _run(chosen: argparse.Namespace, names: list[str], directory: Path, report: Report) -> None:
     with ExitStack() as stack:
         kafka = stack.enter_context(own_kafka(directory / "kafka"))
         postgres = stack.enter_context(own_postgres(settings={"max_wal_size": "1GB"}))
@@ -266,60 +121,59 @@ def _run(chosen: argparse.Namespace, directory: Path) -> dict[str, Any]:
         ledger = Ledger(postgres.url)
         ledger.apply(parse_yaml(CATALOG), 1, "endurance")
         ledger.close()
-        house = House(world, kafka, postgres, [free_port(), free_port()])
-        api_port = free_port()
-        stack.enter_context(house.api(api_port))
+        house = House(world, kafka, postgres, [free_port(), free_port()], free_port())
+        (directory / "api").mkdir()
+        tokens = house.token("--proxy", "endurance"), house.token("--tenant", "alpha", "--ttl", "24h")
+        stack.enter_context(house.serve())
         for each in (0, 1):
             house.start_worker(each)
-        targets = {"tollhouse-api": [api_port], "tollhouse-worker": house.ports}
+        targets = {"tollhouse-api": [house.api_port], "tollhouse-worker": house.ports}
         prometheus = Prometheus(directory / "prometheus", targets, chosen.scale)
         stack.callback(prometheus.close)
         until(lambda: _up(prometheus) == 3 and not prometheus.fired(time.time() - 2, time.time()))
         publisher = stack.enter_context(
             UsagePublisher(world.broker, source="proxy/endurance", spool_dir=directory / "spool", topic=world.topic)
         )
-        traffic, stop = Traffic(publisher, chosen.rate), threading.Event()
-        thread = threading.Thread(target=traffic.run, args=(stop,), daemon=True)
-        thread.start()
-        threading.Thread(target=house.supervise, args=(stop,), daemon=True).start()
-        began_s = time.time()
-        told = _break_things(chosen, house, traffic, prometheus)
-        ended_s = time.time()
+        traffic, memory = Traffic(publisher, chosen.rate), Memory(house)
+        stop, over = threading.Event(), threading.Event()
+        stack.callback(over.set)
+        stack.callback(memory.end)
+        caller = Caller(traffic, house.api_port, *tokens)
+        threads = [threading.Thread(target=one.run, args=(stop,), daemon=True) for one in (traffic, caller)]
+        for thread in (*threads, memory, threading.Thread(target=house.supervise, args=(over,), daemon=True)):
+            thread.start()
+        report.begin(house, traffic, caller, prometheus, memory)
+        _break_things(chosen, names, report)
+        report.write(state="settling", ended_s=time.time())
         stop.set()
-        thread.join(60)
+        for thread in threads:
+            thread.join(180)
         assert publisher.flush(300), publisher.stats()
-        world.settle(600)
-        return _result(house, traffic, prometheus, told, (began_s, ended_s), flat_matters=not chosen.short)
+        world.settle(SETTLE_S)
+        report.finish(flat_matters=not chosen.short, rate=0 if chosen.short else chosen.rate)
 
 
-@dataclass
-class Broken:
-    """A fault that was, when it began, and the alerts that it was to set off."""
-
-    name: str
-    began_s: float
-    wanted: tuple[str, ...]
-
-
-def _break_things(chosen: argparse.Namespace, house: House, traffic: Traffic, prometheus: Prometheus) -> list[Broken]:
+def _break_things(chosen: argparse.Namespace, names: list[str], report: Report) -> None:
     """One fault after the other."""
-    names, done = SHORT if chosen.short else tuple(FAULTS), []
-    for turn in range(len(SHORT) if chosen.short else max(1, round(chosen.minutes * 60 / chosen.every))):
-        name, began_s = names[turn % len(names)], time.time()
+    prometheus, house, traffic = report.prometheus, report.house, report.traffic
+    for turn, name in enumerate(names, 1):
         fault, wanted = FAULTS[name]
-        done.append(Broken(name, began_s, wanted))
+        one = Broken(name, time.time(), wanted)
+        report.told.append(one)
         mend = fault(house, traffic)
         time.sleep(chosen.fault)
         if chosen.short:  # as long as it takes to be told, and then until all is well again: no test of timing
-            _wait(lambda: set(wanted) <= prometheus.fired(began_s, time.time()), SHORT_MOST_S)  # noqa: B023 - used here
+            _wait(lambda: set(wanted) <= prometheus.fired(one.began_s, time.time()), SHORT_MOST_S)  # noqa: B023 - used here
         mend()
+        one.mended_s = time.time()
         if chosen.short:
             _wait(lambda: _up(prometheus) == 3, SHORT_MOST_S)
         else:
-            time.sleep(max(0.0, began_s + chosen.every - time.time()))
-        fired = ", ".join(sorted(prometheus.fired(began_s, time.time()))) or "nothing"
-        print(f"{name}: fired {fired}; {traffic.sent:,} events sent", file=sys.stderr, flush=True)
-    return done
+            time.sleep(max(0.0, one.began_s + chosen.every - time.time()))
+        free = shutil.disk_usage(tempfile.gettempdir()).free
+        report.tell(f"{turn} of {len(names)}", one, free)
+        assert free > LEAST_BYTES, f"the disk has {free >> 20} MiB left: broken off before it is full"
+        assert not traffic.trouble, traffic.trouble
 
 
 def _wait(what: Callable[[], bool], most_s: float) -> bool:
@@ -332,55 +186,10 @@ def _wait(what: Callable[[], bool], most_s: float) -> bool:
     return True
 
 
-def _missing(prometheus: Prometheus, told: list[Broken], end_s: float) -> list[str]:
-    """What should have fired between a fault's beginning and the end of the next one, and did not."""
-    ends = [*(one.began_s for one in told[2:]), end_s, end_s]
-    return [
-        f"{one.name}: {alert}"
-        for one, until_s in zip(told, ends, strict=False)
-        for alert in sorted(set(one.wanted) - prometheus.fired(one.began_s, until_s))
-    ]
-
-
-def _result(
-    house: House, traffic: Traffic, prometheus: Prometheus, told: list[Broken], when_s: tuple[float, float],
-    *, flat_matters: bool,
-) -> dict[str, Any]:  # fmt: skip
-    books, (began_s, ended_s) = Books(house.world.database_url), when_s
-    found = books.query("SELECT tenant, sum(input + output), sum(requests) FROM rollups GROUP BY 1")
-    sums = {tenant: (int(tokens), int(requests)) for tenant, tokens, requests in found}
-    true = {tenant: (traffic.tokens[tenant], traffic.requests[tenant]) for tenant in TENANTS}
-    ((counted, rejected, held),) = books.query("SELECT sum(counted), sum(rejected), sum(held) FROM intake")
-    wanted = (sum(traffic.requests.values()), traffic.rejected, 0)
-    exact = sums == true and (int(counted), int(rejected), int(held)) == wanted
-    third = (ended_s - began_s) / 3
-    before = prometheus.memory(began_s + third, ended_s - third)
-    after = prometheus.memory(ended_s - third, ended_s)
-    growth = {job: round(after[job] / size, 3) for job, size in before.items() if job in after}
-    flat = bool(growth) and all(ratio <= GROWTH_MAX for ratio in growth.values())
-    missing = _missing(prometheus, told, time.time())
-    return {
-        "held": exact and not missing and (flat or not flat_matters),
-        "exact": exact,
-        "minutes": round((ended_s - began_s) / 60, 1),
-        "events": traffic.sent,
-        "events_per_s": round(traffic.sent / (ended_s - began_s)),
-        "faults": [one.name for one in told],
-        "restarts": house.restarts,
-        "counted": int(counted),
-        "duplicates_sent": traffic.duplicates,
-        "rejected": int(rejected),
-        "alerts_missing": missing,
-        "alerts_fired": sorted(prometheus.fired(began_s, time.time())),
-        "memory_growth": growth,
-        "memory_mib": {job: round(size / 2**20) for job, size in after.items()},
-        "sums": None if exact else {"ledger": sums, "true": true},
-    }
-
-
 def _up(prometheus: Prometheus) -> float:
     """Processes that say they are ready."""
-    return sum(float(one["value"][1]) for one in prometheus.ask("tollhouse_worker_ready or tollhouse_ready"))
+    found: list[dict[str, Any]] = prometheus.ask("tollhouse_worker_ready or tollhouse_ready")
+    return sum(float(one["value"][1]) for one in found)
 
 
 def until(what: Callable[[], bool], within_s: float = 120.0) -> None:
@@ -389,4 +198,5 @@ def until(what: Callable[[], bool], within_s: float = 120.0) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _told_to_end)  # so that what was started ends too
     sys.exit(main())
