@@ -121,6 +121,7 @@ def _drop_output() -> None:
 
 _KNOWN: Final = {
     "LedgerUnavailable": "the database cannot be reached or written: {} (check TOLLHOUSE_DATABASE_URL)",
+    "LedgerDenied": "the database does not take it: {} (check TOLLHOUSE_DATABASE_URL, or run roles.sql again)",
     "ArgumentError": "TOLLHOUSE_DATABASE_URL: {}",
     "NoCatalog": "{}",
     "SchemaError": "{}",
