@@ -114,7 +114,9 @@ def _keep_logs(place: Path, out: Path) -> None:
 
 def _run(chosen: argparse.Namespace, names: list[str], directory: Path, report: Report) -> None:
     with ExitStack() as stack:
-        kafka = stack.enter_context(own_kafka(directory / "kafka"))
+        # After a kill a broker reads what it had not flushed, and it flushes a segment when it begins the next one.
+        segments = {"log.segment.bytes": str(128 << 20)}
+        kafka = stack.enter_context(own_kafka(directory / "kafka", segments))
         postgres = stack.enter_context(own_postgres(settings={"max_wal_size": "1GB"}))
         world = World(kafka.bootstrap, postgres.url, directory, "e.", partitions=4, embedded=False)
         stack.callback(world.close)

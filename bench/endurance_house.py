@@ -24,7 +24,7 @@ MINUTE_S: Final = 60.0
 JUDGED_MINUTES: Final = 3
 """So many after the warm-up are needed to say anything."""
 LONG_MINUTES: Final = 15
-GROWTH_LONG, GROWTH_BRIEF = 1.10, 1.25
+GROWTH_LONG, GROWTH_BRIEF = 1.10, 1.50
 """Of the median of a life's last third over that of its first one, after the warm-up; brief: under LONG_MINUTES."""
 
 

@@ -97,7 +97,7 @@ class OwnPostgres:
         """Fast shutdown; SIGQUIT: as if it had crashed."""
         if self._process is not None:
             self._process.send_signal(number)
-            self._process.wait(30)
+            self._process.wait(60)
             self._process = None
 
     def freeze(self, *, thaw: bool = False) -> None:
@@ -118,14 +118,15 @@ class OwnPostgres:
 
 
 class OwnKafka:
-    """One KRaft node from the jars that `make services` has fetched."""
+    """One KRaft node from the jars that `make services` has fetched. settings: of the broker, beside those it needs."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, settings: dict[str, str] | None = None) -> None:
         require(KAFKA)
         self.home, self.port, controller = home, base.free_port(), base.free_port()
         self._java = kafka._java()
         self._config = home / "server.properties"
-        self._config.write_text(kafka._properties(self.port, controller).replace(str(kafka._DATA), str(home / "data")))
+        needed = kafka._properties(self.port, controller).replace(str(kafka._DATA), str(home / "data"))
+        self._config.write_text(needed + "".join(f"{key}={value}\n" for key, value in (settings or {}).items()))
         format_ = kafka._command(
             self._java, "kafka.tools.StorageTool", "format", "-t", uuid.uuid4().hex[:22], "-c", str(self._config)
         )
@@ -166,10 +167,10 @@ def own_postgres(**more: object) -> Iterator[OwnPostgres]:
 
 
 @contextmanager
-def own_kafka(home: Path) -> Iterator[OwnKafka]:
+def own_kafka(home: Path, settings: dict[str, str] | None = None) -> Iterator[OwnKafka]:
     """A Kafka for the length of a test."""
     home.mkdir(parents=True, exist_ok=True)
-    node = OwnKafka(home)
+    node = OwnKafka(home, settings)
     try:
         yield node
     finally:
