@@ -14,6 +14,8 @@ Estimate = Mapping[str, int | str | Decimal]
 
 COST_PLACES: Final = 12
 COST_TEXT_MAX: Final = 24
+AMOUNT_DIGITS: Final = 30
+_PLACES: Final = tuple(10 ** (COST_PLACES - digits) for digits in range(COST_PLACES + 1))
 COST_SCALE: Final = 10**COST_PLACES
 """Cost is counted in 10**-12 of the currency, everything else in ones: whole numbers, as the service counts."""
 
@@ -29,6 +31,8 @@ def units_of(meter: str, amount: int | str | Decimal) -> int:
             raise ValueError(f"estimate.{meter} is the float {amount!r}: give an int, a text or a Decimal")
         try:
             exact = Decimal(amount)
+            if exact.is_finite() and exact.adjusted() > AMOUNT_DIGITS:
+                raise ValueError("more than any call brings")  # as an int, 1e999999999 would take all of the memory
             units = int((exact * COST_SCALE if meter == "cost" else exact).to_integral_value(ROUND_CEILING))
         except (ArithmeticError, TypeError, ValueError) as error:
             raise ValueError(f"estimate.{meter} is {amount!r}, which is no amount") from error
@@ -40,9 +44,13 @@ def units_of(meter: str, amount: int | str | Decimal) -> int:
 def _plain_cost(text: str) -> int | None:
     """Units of money written as digits and a point, which is how it nearly always comes; None: Decimal is to judge."""
     whole, _, part = text.partition(".")
-    if len(text) <= COST_TEXT_MAX and len(part) <= COST_PLACES and text.isascii() and (whole + part).isdecimal():
-        return int(whole + part.ljust(COST_PLACES, "0"))
-    return None
+    if len(text) > COST_TEXT_MAX or not part.isdecimal() or len(part) > COST_PLACES:
+        return None
+    try:
+        units = int(whole + part) * _PLACES[len(part)]
+    except ValueError:
+        return None
+    return units if units >= 0 else None
 
 
 def in_units(estimate: Estimate | None) -> dict[str, int]:

@@ -138,6 +138,12 @@ def test_a_call_that_is_never_ended_ends_also_when_an_older_one_has_ended() -> N
         ("0.0000000000001", 1),
         ("+1.5", 15 * 10**11),
         ("00012.5", 125 * 10**11),
+        ("-0.0", 0),
+        (" 1.5", 15 * 10**11),
+        ("1.5 ", 15 * 10**11),
+        ("1_0.5", 105 * 10**11),
+        ("1.5_0", 15 * 10**11),
+        ("٣.٥", 35 * 10**11),
         ("123456789012345678.25", 12345678901234567825 * 10**10),
     ],
 )
@@ -145,7 +151,41 @@ def test_money_is_read_the_same_way_however_it_is_written(text: str, units: int)
     assert units_of("cost", text) == units == units_of("cost", Decimal(text))
 
 
-@pytest.mark.parametrize("text", ["", ".", "1.2.3", "-1", "1,5", "x", "NaN", "Infinity", "1 2", "0.5-"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "1.2.3",
+        "-1",
+        "1,5",
+        "x",
+        "NaN",
+        "Infinity",
+        "1 2",
+        "0.5-",
+        "-0.5",
+        "1. 5",
+        "- 1.5",
+        "1.5.",
+        "0x1.5",
+        "1e999999999",
+        "1e31",
+    ],
+)
 def test_what_is_no_money_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"estimate\.cost"):
         units_of("cost", text)
+
+
+@given(st.text("0123456789._+-e ٣", max_size=12))
+def test_money_as_text_is_read_as_a_decimal_is(text: str) -> None:
+    try:
+        expected: object = units_of("cost", Decimal(text))
+    except (ArithmeticError, ValueError):  # no number, or more than any call brings
+        expected = ValueError
+    try:
+        found: object = units_of("cost", text)
+    except ValueError:
+        found = ValueError
+    assert found == expected
