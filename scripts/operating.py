@@ -139,7 +139,7 @@ def exported() -> dict[str, list[Exported]]:
 
 def _api() -> list[Exported]:
     with tempfile.TemporaryDirectory() as place:
-        ledger = Ledger("sqlite://")
+        ledger = Ledger(f"sqlite:///{place}/ledger.db")  # a file: the checks ask at once, each with a connection
         ledger.create()
         # Nobody listens there: the page does not depend on what runs on this machine.
         api = Api(settings.Settings(dir=Path(place), broker="127.0.0.1:1"), ledger, lambda: 0)
