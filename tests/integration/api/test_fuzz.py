@@ -20,6 +20,7 @@ from tests import services
 from tests.integration.api.kit import NOW_US, House
 
 TIMES = int(os.environ.get("TOLLHOUSE_TEST_FUZZ_TIMES", "1"))
+pytestmark = pytest.mark.timeout(120 * TIMES)
 ODD = [
     "",
     " ",
