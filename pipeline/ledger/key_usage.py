@@ -7,9 +7,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from pipeline.ledger.reach import DAYS
-from pipeline.ledger.sums import Asked, usage_sums
+from pipeline.ledger.sums import Asked, token_sums
 from schemas.periods import local_date
-from schemas.tokens import total_tokens
 
 
 class KeyUser(NamedTuple):
@@ -26,12 +25,12 @@ def key_users(connection: Connection, zones: Mapping[str, str], key: str, since_
     """Use of the key from an instant on, the largest users first. zones: time zone by tenant."""
     asked = Asked(start_us=since_us, key=key, coarsest=DAYS)
     found: dict[str, KeyUser] = {}
-    for row in usage_sums(connection, zones, asked):
+    for row in token_sums(connection, zones, asked, calls=True):
         last = local_date(row.last_us, zones.get(row.tenant, "UTC"))
         before = found.get(row.tenant, KeyUser(row.tenant, 0, 0, 0, last))
         found[row.tenant] = KeyUser(
             row.tenant,
-            before.tokens + total_tokens(row.classes),
+            before.tokens + row.tokens,
             before.requests + row.requests,
             before.errors + row.errors,
             max(before.last, last),

@@ -62,12 +62,15 @@ class UsageSum(NamedTuple):
 
 
 class TokenSum(NamedTuple):
-    """Tokens of a group; as in UsageSum. model: empty where not grouped by."""
+    """Tokens of a group; as in UsageSum. model: empty where not grouped by. What was not asked for is 0."""
 
     tenant: str
     unit: str
     model: str
     tokens: int
+    requests: int = 0
+    errors: int = 0
+    last_us: int = 0
 
 
 class Bounds(NamedTuple):
@@ -117,17 +120,22 @@ def usage_sums(connection: Connection, zones: Mapping[str, str], asked: Asked) -
 
 
 def token_sums(
-    connection: Connection, zones: Mapping[str, str], asked: Asked, *, models: bool = False
+    connection: Connection, zones: Mapping[str, str], asked: Asked, *, models: bool = False, calls: bool = False
 ) -> list[TokenSum]:
-    """Tokens alone, in no order: a third of the work where nobody asks what they cost. models: each on its own."""
+    """Tokens alone, in no order: a third of the work where nobody asks what they cost. models: each on its own.
+
+    calls: requests, errors and last_us too.
+    """
     plan, found = _planned(connection, zones, asked), []
     kinds = ["t.model"] if models else []
     for grain in plan.stretches:
-        tokens = " + ".join(_columns(grain)[: len(TOKEN_CLASSES)])
-        for row in _rows(connection, plan, grain, kinds, f"sum({tokens})"):
+        columns = _columns(grain)
+        wanted = [" + ".join(columns[: len(TOKEN_CLASSES)]), *(columns[_N:] if calls else ())]
+        sums = [f"sum({column})" for column in wanted] + ([f'max(t."{_TABLES[grain][1]}")'] if calls else [])
+        for row in _rows(connection, plan, grain, kinds, *sums):
             group = plan.groups[row[0]]
             unit = plan.label(row[1 + models], group.zone) if plan.by_start(grain) else group.unit
-            found.append(TokenSum(group.tenant, unit, row[1] if models else "", int(row[-1])))
+            found.append(TokenSum(group.tenant, unit, row[1] if models else "", *map(int, row[-len(sums) :])))
     return found
 
 
