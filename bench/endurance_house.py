@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from bench.endurance_watch import ROOT
@@ -26,6 +27,8 @@ JUDGED_MINUTES: Final = 3
 LONG_MINUTES: Final = 15
 GROWTH_LONG, GROWTH_BRIEF = 1.10, 1.50
 """Of the median of a life's last third over that of its first one, after the warm-up; brief: under LONG_MINUTES."""
+GROWTH_WITH_LEAP: Final = 1.5
+"""The same with its largest step from one minute to the next: room that one backlog took is kept, and is no trend."""
 
 
 @dataclass
@@ -174,14 +177,23 @@ class Life:
         return self.last_mib / self.first_mib
 
     @property
+    def leap_mib(self) -> float:
+        """The largest step up between two minutes."""
+        return max((later - mib for mib, later in pairwise(self.mib)), default=0.0)
+
+    @property
     def flat(self) -> bool:
-        return self.growth <= (GROWTH_LONG if self.minutes >= LONG_MINUTES else GROWTH_BRIEF)
+        """Without the largest leap, if there was one, it grew by GROWTH_LONG at most (brief: GROWTH_BRIEF as it is)."""
+        if self.minutes < LONG_MINUTES:
+            return self.growth <= GROWTH_BRIEF
+        without = (self.last_mib - max(0.0, self.leap_mib)) / self.first_mib
+        return self.growth <= GROWTH_LONG or (without <= GROWTH_LONG and self.growth <= GROWTH_WITH_LEAP)
 
     def as_json(self) -> dict[str, object]:
         return {
             "minutes": self.minutes, "first_mib": round(self.first_mib, 1), "last_mib": round(self.last_mib, 1),
             "growth": round(self.growth, 3), "mib_an_hour": round(self.mib_an_hour, 1), "flat": self.flat,
-            "mib_by_minute": [round(mib) for mib in self.mib],
+            "leap_mib": round(self.leap_mib, 1), "mib_by_minute": [round(mib) for mib in self.mib],
         }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from streams.committing import commit_truly
 from streams.delivery import Deliverer, Sender
 from streams.generation import NoTopicId, topic_id
 from streams.leaks import LeakAgent
-from streams.meter import Meter
+from streams.meter import BATCH_MESSAGES, Meter
 from streams.outbox import Outbox
 from streams.publishing import invoice_message, minutes_messages, quota_state_message
 from streams.reading import Reading
@@ -259,6 +259,9 @@ def _app(settings: StreamSettings) -> faust.App:
         stream_buffer_maxsize=1_000,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
+        # A fetch is a megabyte a partition as it was sent, ten as it is read: taken at once, it is held as that many
+        # objects, and the process keeps the room.
+        broker_max_poll_records=BATCH_MESSAGES,
         consumer_auto_offset_reset="earliest",
         consumer_metadata_max_age_ms=METADATA_MS,
         web_enabled=False,

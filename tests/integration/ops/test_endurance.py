@@ -90,6 +90,12 @@ def test_memory_that_warms_up_or_leaps_for_a_fault_is_flat() -> None:
     assert warm.flat
     assert leaps.flat
     assert (leaps.first_mib, leaps.last_mib, leaps.mib_an_hour) == (300, 300, 0)
+    once = judge(_life(60, 300.0, 300.0, 390.0, 390.0))  # what a backlog took is kept
+    twice = judge(_life(60, 300.0, 345.0, 390.0, 435.0))
+    assert once is not None
+    assert twice is not None
+    assert once.flat
+    assert not twice.flat
     assert judge(_life(2, 300.0)) is None
     assert judge([]) is None
 
