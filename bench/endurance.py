@@ -2,7 +2,7 @@
 
 python -m bench.endurance                        an hour at 2,000 events/s
 python -m bench.endurance --minutes 5            five minutes of the same
-python -m bench.endurance --short                what the tests run: four faults, 300 events/s, about a minute
+python -m bench.endurance --short                what the tests run: four faults, 300 events/s, about two minutes
 
 Two workers and an API over a Kafka and a PostgreSQL of its own; a real Prometheus with the shipped rules, their times
 divided by --scale, so that a fault of seconds counts as one of minutes. The traffic is arithmetic, so that the true
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--short", action="store_true")
     chosen = parser.parse_args(arguments)
     if chosen.short:
-        chosen.rate, chosen.fault, chosen.scale, chosen.faults = 300, 2.0, 40.0, ",".join(SHORT)
+        chosen.rate, chosen.fault, chosen.scale, chosen.faults = 300, 2.0, 20.0, ",".join(SHORT)
     names = tuple(chosen.faults.split(",")) if chosen.faults else tuple(FAULTS)
     if unknown := [name for name in names if name not in FAULTS]:
         parser.error(f"--faults {unknown[0]}: use {', '.join(FAULTS)}")
