@@ -8,6 +8,7 @@ away the batch stays here and is tried again: the queue fills, the stream stops 
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -103,6 +104,7 @@ class Meter:
         self._topic = topic
         self._ledger, self._now_us, self._after = ledger, now_us, after
         self._queue: asyncio.Queue[Message] = asyncio.Queue(maxsize=QUEUE_MESSAGES)
+        self._since_s: deque[float] = deque()  # when each batch that is not acknowledged began to wait, oldest first
         self._in_hand = 0  # messages out of the queue and not yet acknowledged
         # One thread: batches of a worker are in order, and the event loop keeps answering the broker meanwhile.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
@@ -113,15 +115,18 @@ class Meter:
         await self._queue.put(message)
 
     async def run(self) -> None:
-        """Count batches until cancelled. While one is in the database, the next is gathered and screened."""
+        """Count batches until cancelled. While one is in the database, the next is gathered and screened, and what the
+        one before did is published; batches are acknowledged in their order."""
         ready = await self._prepare()
-        while True:
-            following = asyncio.create_task(self._prepare())
-            try:
-                await self._take(ready)
+        ending: asyncio.Task[None] | None = None
+        async with asyncio.TaskGroup() as group:  # which ends all of it when one part fails, or it is cancelled
+            while True:
+                following = group.create_task(self._prepare())
+                counted = await self._take(ready)
+                if ending is not None:
+                    await ending
+                ending = group.create_task(self._end(counted))
                 ready = await following
-            finally:
-                following.cancel()
 
     async def _prepare(self) -> Prepared:
         batch = await self._gather()
@@ -132,22 +137,29 @@ class Meter:
             return Prepared(batch, None, Batch())
         return Prepared(batch, context, screened)
 
-    async def _take(self, ready: Prepared) -> None:
-        self.state.waiting_since_s, began_ns = time.monotonic(), time.time_ns()
+    async def _take(self, ready: Prepared) -> CountedBatch:
+        self._since_s.append(time.monotonic())
+        self.state.waiting_since_s, began_ns = self._since_s[0], time.time_ns()
         recorded = await self._record(ready)
-        ended_ns = time.time_ns()
+        return CountedBatch(ready.batch, recorded, began_ns, time.time_ns())
+
+    async def _end(self, counted: CountedBatch) -> None:
+        """Publish what the batch did, then acknowledge it."""
+        recorded = counted.recorded
         await self._publish(recorded)
-        for message in ready.batch:
+        for message in counted.messages:
             message.ack()
-        self._in_hand -= len(ready.batch)
+        self._in_hand -= len(counted.messages)
+        self._since_s.popleft()
         state = self.state
         state.batches += 1
-        state.messages += len(ready.batch)
+        state.messages += len(counted.messages)
         state.events += recorded.counted
         state.duplicates += recorded.duplicates
         state.rejected += len(recorded.rejected)
-        state.committed_at_s, state.waiting_since_s = time.monotonic(), None
-        self.watch.counted(CountedBatch(ready.batch, recorded, began_ns, ended_ns))
+        state.committed_at_s = time.monotonic()
+        state.waiting_since_s = self._since_s[0] if self._since_s else None
+        self.watch.counted(counted)
 
     @property
     def idle(self) -> bool:

@@ -359,15 +359,14 @@ class KeyDetector:
     def _tell(self, evidence: Evidence) -> list[Finding]:
         minute = self.windows.minute
         incident = self.incident
-        excess = self._excess_tokens(evidence.expected, 1 if incident is not None else 60)
         if incident is not None:
-            incident.excess_tokens += excess
+            incident.excess_tokens += self._excess_tokens(evidence.expected, 1)
         verdict = judge(evidence, self.settings)
         if verdict is None:
             return _NOTHING
         if incident is None:
             self.incident = incident = Incident(minute, self._since(evidence, verdict.rule))
-            incident.excess_tokens = excess
+            incident.excess_tokens = self._excess_tokens(evidence.expected, 60)
         if not incident.fire(minute, verdict.severity, verdict.rule, verdict.score, self.settings.repeat_min):
             return _NOTHING
         return [key_finding(self, evidence, verdict, incident)]
