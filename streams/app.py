@@ -87,7 +87,11 @@ class Streams:
         async def meter(stream: Any) -> None:
             # noack: the meter acknowledges after its commit.
             async for event in stream.noack().events():
-                if await self.reading.follows(event.message):
+                if not await self.reading.follows(event.message):
+                    continue
+                if self.reading.taken(event.message):
+                    event.ack()
+                else:
                     await self.meter.put(event)
 
         async def leaks(stream: Any) -> None:

@@ -117,16 +117,22 @@ class Meter:
     async def run(self) -> None:
         """Count batches until cancelled. While one is in the database, the next is gathered and screened, and what the
         one before did is published; batches are acknowledged in their order."""
+        try:
+            async with asyncio.TaskGroup() as group:  # which ends all of it when one part fails, or it is cancelled
+                await self._work(group)
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None  # the first; the others were cancelled because of it
+
+    async def _work(self, group: asyncio.TaskGroup) -> None:
         ready = await self._prepare()
         ending: asyncio.Task[None] | None = None
-        async with asyncio.TaskGroup() as group:  # which ends all of it when one part fails, or it is cancelled
-            while True:
-                following = group.create_task(self._prepare())
-                counted = await self._take(ready)
-                if ending is not None:
-                    await ending
-                ending = group.create_task(self._end(counted))
-                ready = await following
+        while True:
+            following = group.create_task(self._prepare())
+            counted = await self._take(ready)
+            if ending is not None:
+                await ending
+            ending = group.create_task(self._end(counted))
+            ready = await following
 
     async def _prepare(self) -> Prepared:
         batch = await self._gather()

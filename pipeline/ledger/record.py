@@ -96,14 +96,14 @@ def _record(connection: Connection, batch: Batch, context: Context, now_us: int)
     if gone := dropped.floors(connection):
         batch = dropped.without_dropped(batch, gone, marks)
     book = Book()
-    plain, rest = part(connection, book, batch, marks)
+    plain, rest, known = part(connection, book, batch, marks)
     for item in rest:
         if isinstance(item, Refused):
             book.refuse(item)  # the rejected list itself tells a message that is read again from a new one
         else:
             topic, partition, offset, _ = item.evidence
             book.take(item, reread=offset < marks[topic, partition])
-    result = Recorded(counted=len(plain))
+    result = Recorded(counted=len(plain), reread=known)
     moves = [move_of(entry, sign) for entry, sign in book.movements()]
     moves += moves_of(plain)
     book.released += [(event.identity.tenant, event.reservation) for event in plain if event.reservation is not None]

@@ -117,9 +117,28 @@ def find_upstream(connection: Connection, triples: Sequence[tuple[str, str, str]
     return _find(connection, triples, ("tenant", "provider", "upstream_id"), index="events_by_upstream")
 
 
+def find_places(
+    connection: Connection, identities: Sequence[Identity]
+) -> dict[Identity, tuple[bytes, str, int, int, int]]:
+    """Digest, topic, partition, offset and item of the entries with these identities, as far as there are any."""
+    rows = _find_rows(connection, identities, ("tenant", "source", "id"), None, _PLACE)
+    return {Identity(*row[:3]): (bytes(row[3]), *row[4:]) for row in rows}
+
+
+_PLACE: Final = ", ".join(
+    f'e."{name}"' for name in ("tenant", "source", "id", "digest", "topic", "partition", "offset", "item")
+)
+
+
 def _find(
     connection: Connection, keys: Sequence[tuple[str, ...]], columns: tuple[str, ...], index: str | None
 ) -> list[Entry]:
+    return [entry_of(row) for row in _find_rows(connection, keys, columns, index, _SELECT)]
+
+
+def _find_rows(
+    connection: Connection, keys: Sequence[tuple[str, ...]], columns: tuple[str, ...], index: str | None, select: str
+) -> list[Any]:
     if not keys:
         return []
     on = " AND ".join(f'e."{name}" = s.{"abc"[i]}' for i, name in enumerate(columns))
@@ -132,20 +151,21 @@ def _find(
         # CROSS JOIN: few keys outside, a look-up each inside. The index is named, since without statistics the planner
         # takes the primary key's first column alone and reads all of a tenant's events for each key.
         by = f"INDEXED BY {index}" if index else ""
-        cursor.execute(f"SELECT {_SELECT} FROM sought s CROSS JOIN events e {by} ON {on}")
-        rows = cursor.fetchall()
+        cursor.execute(f"SELECT {select} FROM sought s CROSS JOIN events e {by} ON {on}")
+        rows: list[Any] = cursor.fetchall()
         cursor.close()
-        return [entry_of(row) for row in rows]
+        return rows
     lists, values = zip(*(_text_list(column) for column in zip(*keys, strict=True)), strict=True)
     # OFFSET 0 keeps it one look into the index for each key. A plain join reads the whole table while that seems
     # cheaper: as long as it has less than some million rows, and again whenever its statistics are old.
     with raw.cursor() as cursor:
         cursor.execute(
-            f"SELECT {_SELECT} FROM unnest({', '.join(lists)}) AS s(a, b, c) "
+            f"SELECT {select} FROM unnest({', '.join(lists)}) AS s(a, b, c) "
             f"CROSS JOIN LATERAL (SELECT * FROM events e WHERE {on} OFFSET 0) e",
             values,
         )
-        return [entry_of(row) for row in cursor.fetchall()]
+        found: list[Any] = cursor.fetchall()
+    return found
 
 
 _BETWEEN: Final = "\x1f"

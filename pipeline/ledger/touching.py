@@ -7,32 +7,50 @@ from operator import itemgetter
 from sqlalchemy import Connection
 
 from pipeline.fold import Book, Entry
-from pipeline.ledger.rows import find_held, find_identities, find_upstream
+from pipeline.ledger.rows import find_held, find_identities, find_places, find_upstream
 from pipeline.plain import Batch, Plain
 from pipeline.screen import Identity, Refused, Screened
 
 
 def part(
     connection: Connection, book: Book, batch: Batch, marks: Mapping[tuple[str, int], int]
-) -> tuple[list[Plain], list[Screened | Refused]]:
-    """The plain events that touch nothing else, and the rest in its order; the book holds all that the rest can touch.
+) -> tuple[list[Plain], list[Screened | Refused], int]:
+    """The plain events that touch nothing else; the rest in its order, and the book holds all that the rest can touch;
+    and how many were read again and are in the ledger as they are here, so that there is nothing more to do.
 
     A plain event touches another one if both have its identity or its upstream id, if a correction names it, or if its
     message was taken before. Then it is taken like any other event; by itself it only adds.
     """
     odd = [item for _, item, _ in batch.odd if isinstance(item, Screened)]
-    alone, touching = _apart(batch.plain, odd, marks)
+    new, known = _unread(connection, batch, marks)
+    alone, touching = _apart(new, odd, marks)
     _load(connection, book, alone, [*odd, *(batch.again(event) for event in touching)])
     plain: list[Plain] = []
     for event in alone:
-        known = event.identity in book.entries or event.identity in book.waiting
-        if known or event.upstream in book.upstream:
+        named = event.identity in book.entries or event.identity in book.waiting
+        if named or event.upstream in book.upstream:
             touching.append(event)
         else:
             plain.append(event)
     rest = [(at, item) for at, item, _ in batch.odd]
     rest += [(event.at, batch.again(event)) for event in touching]
-    return plain, [item for _, item in sorted(rest, key=itemgetter(0))]
+    return plain, [item for _, item in sorted(rest, key=itemgetter(0))], known
+
+
+def _unread(connection: Connection, batch: Batch, marks: Mapping[tuple[str, int], int]) -> tuple[list[Plain], int]:
+    """The plain events without those that were read before and are in the ledger from the same place with the same
+    content; how many those are. After a rebalance they can be most of a batch."""
+    if all(message.offset >= marks[message.topic, message.partition] for message, _ in batch.messages):
+        return batch.plain, 0
+    again = [e for e in batch.plain if e.message.offset < marks[e.message.topic, e.message.partition]]
+    places = find_places(connection, [event.identity for event in again])
+    known = set()
+    for event in again:
+        message = event.message
+        place = (event.digest, message.topic, message.partition, message.offset, event.item)
+        if places.get(event.identity) == place:
+            known.add(event.at)
+    return [event for event in batch.plain if event.at not in known], len(known)
 
 
 def _apart(

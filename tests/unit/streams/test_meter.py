@@ -211,6 +211,49 @@ def test_a_failed_publish_is_no_reason_to_count_again(monkeypatch: pytest.Monkey
     assert len([1 for kind, _ in world.journal if kind == "commit"]) == 3
 
 
+def test_the_next_batch_is_counted_while_one_is_published_and_they_are_acknowledged_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits = threading.Event()
+
+    async def slow(_recorded: Recorded) -> None:
+        await asyncio.to_thread(waits.wait, 30)
+
+    world = World(monkeypatch, slow)
+    monkeypatch.setattr(meter_module, "BATCH_MESSAGES", 1)
+    commits = lambda: [what for kind, what in world.journal if kind == "commit"]  # noqa: E731 - a look at the journal
+
+    def second_is_in() -> bool:
+        if commits() == [0, 1] and not waits.is_set():
+            assert world.acked == []
+            assert world.meter.busy
+            waits.set()
+        return len(world.acked) == 3
+
+    world.play([world.event(n) for n in range(3)], until=second_is_in)
+    assert world.acked == [0, 1, 2]
+    assert world.meter.state.waiting_since_s is None
+
+
+def test_a_fault_after_the_commit_ends_the_meter_with_that_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+
+    class Broken(Event):
+        def ack(self) -> bool:
+            raise ZeroDivisionError("our own fault")
+
+    async def story() -> None:
+        task = asyncio.create_task(world.meter.run())
+        await world.meter.put(Broken(Bytes(b"{}", 0), world.journal))
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(task, 30)
+
+    try:
+        asyncio.run(story())
+    finally:
+        world.meter.close()
+
+
 def test_a_batch_is_bounded_in_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch)
     monkeypatch.setattr(meter_module, "BATCH_MESSAGES", 10)
