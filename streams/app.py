@@ -87,11 +87,7 @@ class Streams:
         async def meter(stream: Any) -> None:
             # noack: the meter acknowledges after its commit.
             async for event in stream.noack().events():
-                if not await self.reading.follows(event.message):
-                    continue
-                if self.reading.taken(event.message):
-                    event.ack()
-                else:
+                if await self.reading.follows(event.message):
                     await self.meter.put(event)
 
         async def leaks(stream: Any) -> None:

@@ -103,7 +103,8 @@ class Meter:
         self.watch = watch or Watch()
         self._topic = topic
         self._ledger, self._now_us, self._after = ledger, now_us, after
-        self._queue: asyncio.Queue[Message] = asyncio.Queue(maxsize=QUEUE_MESSAGES)
+        self._queue: asyncio.Queue[tuple[int, Message]] = asyncio.Queue(maxsize=QUEUE_MESSAGES)
+        self._shed = 0  # how often the queue was let go of; with each message, what it was when that came
         self._since_s: deque[float] = deque()  # when each batch that is not acknowledged began to wait, oldest first
         self._in_hand = 0  # messages out of the queue and not yet acknowledged
         # One thread: batches of a worker are in order, and the event loop keeps answering the broker meanwhile.
@@ -111,8 +112,9 @@ class Meter:
         self._screener = ThreadPoolExecutor(max_workers=1, thread_name_prefix="screen")
 
     async def put(self, message: Message) -> None:
-        """Add a message; waits while the ledger is behind."""
-        await self._queue.put(message)
+        """Add a message; waits while the ledger is behind. One that waits while the queue is shed goes with it: counted
+        alone it would move the ledger's offset over those that were before it."""
+        await self._queue.put((self._shed, message))
 
     async def run(self) -> None:
         """Count batches until cancelled. While one is in the database, the next is gathered and screened, and what the
@@ -180,6 +182,7 @@ class Meter:
 
     def shed(self) -> None:
         """Let go of what is in no batch yet; whoever has its partition next reads it again."""
+        self._shed += 1
         while not self._queue.empty():
             self._queue.get_nowait()
 
@@ -194,26 +197,34 @@ class Meter:
         self._screener.shutdown(wait=True)
 
     async def _gather(self) -> list[Message]:
-        batch = [await self._queue.get()]
+        batch = [await self._next()]
         self._in_hand += 1
         size = _weight(batch[0])
         deadline = time.monotonic() + LINGER_S
         while len(batch) < BATCH_MESSAGES and size < BATCH_EVENTS:
             try:
-                message = self._queue.get_nowait()
+                shed, message = self._queue.get_nowait()
             except asyncio.QueueEmpty:
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
                     break
                 try:
                     async with asyncio.timeout(left_s):  # wait_for before Python 3.12 may swallow a cancellation
-                        message = await self._queue.get()
+                        shed, message = await self._queue.get()
                 except TimeoutError:
                     break
+            if shed != self._shed:
+                continue
             batch.append(message)
             self._in_hand += 1
             size += _weight(message)
         return batch
+
+    async def _next(self) -> Message:
+        while True:
+            shed, message = await self._queue.get()
+            if shed == self._shed:
+                return message
 
     async def _record(self, ready: Prepared) -> Recorded:
         loop = asyncio.get_running_loop()

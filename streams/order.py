@@ -33,14 +33,12 @@ class Order:
     def __init__(self, stands: Callable[[int], int]) -> None:
         self._stands = stands
         self._next: dict[int, int] = {}
-        self._began: dict[int, int] = {}
         self._holes: dict[int, _Hole] = {}
         self._stood: dict[int, tuple[int, int, int]] = {}
 
     def reset(self) -> None:
         """Partitions moved: the ledger is asked again."""
         self._next.clear()
-        self._began.clear()
         self._holes.clear()
         self._stood.clear()
 
@@ -51,19 +49,14 @@ class Order:
     def expect(self, partition: int) -> int:
         """The offset of the partition's next message. LedgerUnavailable when that is not known yet and cannot be."""
         if partition not in self._next:
-            self._next[partition] = self._began[partition] = self._stands(partition)
+            self._next[partition] = self._stands(partition)
         return self._next[partition]
-
-    def taken(self, partition: int, offset: int) -> bool:
-        """Whether the ledger had the message already when the partition came to us. Such a one need not be looked at: a
-        place is one message for ever, and all of a message is in the ledger or nothing."""
-        return offset < self._began.get(partition, 0)
 
     def admit(self, partition: int, offset: int) -> tuple[bool, int | None]:
         """Whether the message is to be taken; if not, from where the partition is to be read again (None: that was
         asked for already).
 
-        What is known already (offset below the next) is taken: `taken` or the ledger tells it from new.
+        What is known already (offset below the next) is taken: the ledger tells it from new.
         A hole that is there after SURE times reading again is one of the topic itself: the mark of a transaction (our
         client makes none; each costs that much), or messages that it no longer keeps.
         """

@@ -51,11 +51,6 @@ class Reading:
             await self._read_again({message.tp: back}, found=message.offset)
         return take
 
-    def taken(self, message: Any) -> bool:
-        """Whether the ledger has it from before this worker had the partition; then it is acknowledged unread. After a
-        rebalance that is all that was counted since the group's last commit, event by event dear to recognise."""
-        return self._order.taken(message.partition, message.offset)
-
     async def look_behind(self) -> None:
         """Find partitions whose last messages were dropped on their way here, with none after them; called often."""
         if self._meter.busy or self._app.rebalancing:

@@ -307,3 +307,33 @@ def test_what_is_in_no_batch_yet_can_be_let_go_of(monkeypatch: pytest.MonkeyPatc
 
     asyncio.run(story())
     assert world.acked == []
+
+
+def test_a_message_that_waits_for_room_is_let_go_of_with_those_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted alone it would move the ledger's offset over them: the books of what was received would not add up."""
+    monkeypatch.setattr(meter_module, "QUEUE_MESSAGES", 3)
+    world = World(monkeypatch)
+
+    async def story() -> None:
+        for n in range(3):
+            await world.meter.put(world.event(n))
+        waiting = asyncio.create_task(world.meter.put(world.event(3)))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        world.meter.shed()
+        await waiting
+        task = asyncio.create_task(world.meter.run())
+        await world.meter.put(world.event(0))  # read again
+        deadline = time.monotonic() + 30
+        while not world.acked and time.monotonic() < deadline:  # noqa: ASYNC110 - the journal tells nobody
+            await asyncio.sleep(0.001)
+        assert not world.meter.busy
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    try:
+        asyncio.run(story())
+    finally:
+        world.meter.close()
+    assert world.journal == [("commit", 0), ("ack", 0)]

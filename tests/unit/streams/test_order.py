@@ -25,21 +25,6 @@ def test_what_the_ledger_has_is_taken_as_a_repeat() -> None:
     assert one.expect(0) == 32
 
 
-def test_what_the_ledger_had_when_the_partition_came_is_told_apart() -> None:
-    stands = {0: 30, 1: 0}
-    one = Order(stands.__getitem__)
-    assert not one.taken(0, 29)  # not asked yet
-    assert one.admit(0, 28) == (True, None)
-    assert [one.taken(0, n) for n in (0, 28, 29, 30, 31)] == [True, True, True, False, False]
-    one.admit(0, 30)
-    assert not one.taken(0, 30)  # in the meter by now, and perhaps not in the ledger
-    one.reset()
-    stands[0] = 20
-    one.expect(0)
-    assert [one.taken(0, n) for n in (19, 20)] == [True, False]
-    assert not one.taken(1, 0)
-
-
 def test_a_message_after_one_that_was_dropped_is_put_back_and_the_rest_behind_it() -> None:
     """Found: a worker that was told to end counted a message whose forerunners Faust had dropped from its buffers."""
     one = order(stands=30)
