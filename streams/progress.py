@@ -117,7 +117,9 @@ class Progress:
             self.answers[whom] = f"the database does not answer: {error}"
         except (KafkaError, OSError, TimeoutError) as error:
             self.answers[whom] = f"the broker does not answer: {str(error) or type(error).__name__}"
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is why we cannot see progress
+        except BaseException as error:  # noqa: BLE001 - why we cannot see progress, whatever it is
+            # A cancellation too: the broker's client cancels parts of its own when the broker is killed under it. This
+            # thread must not end by it, or the worker would tell for ever what was true then.
             self.answers[whom] = f"{error}" or type(error).__name__
         else:
             self.answers[whom] = OK

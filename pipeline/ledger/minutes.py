@@ -1,6 +1,7 @@
 """Usage by minute out of the ledger, for a detector that has to catch up."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from sqlalchemy import Connection, case, func, or_, select
 
@@ -10,6 +11,8 @@ from schemas.instants import MINUTE_US
 from schemas.tokens import TOKEN_CLASSES
 
 _e = events.c
+PART: Final = 5_000
+"""Rows that are fetched at a time."""
 
 
 def minutes_since(connection: Connection, tenant: str, key: str, since_us: int) -> list[MinuteSum]:
@@ -43,8 +46,13 @@ def minutes_of(connection: Connection, since_us: Mapping[str, Mapping[str, int]]
         .group_by(_e.tenant, _e.key, minute, _e.network, _e.model, _e.agent)
         .order_by(minute, _e.tenant, _e.key, _e.network, _e.model, _e.agent)
     )
-    return [
-        MinuteSum(tenant, key, minute_us, network, model, agent, *map(int, sums))
-        for tenant, key, minute_us, network, model, agent, *sums in connection.execute(query)
-        if minute_us + MINUTE_US > since_us[tenant].get(key, minute_us + MINUTE_US)
-    ]
+    # Hours of many tenants are hundreds of thousands of rows: fetched in parts, and each name kept once.
+    names: dict[str, str] = {}
+    found = []
+    for tenant, key, minute_us, network, model, agent, *sums in connection.execute(
+        query, execution_options={"yield_per": PART}
+    ):
+        if minute_us + MINUTE_US > since_us[tenant].get(key, minute_us + MINUTE_US):
+            one, used, where, what, who = (names.setdefault(n, n) for n in (tenant, key, network, model, agent))
+            found.append(MinuteSum(one, used, minute_us, where, what, who, *map(int, sums)))
+    return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -94,3 +96,15 @@ def test_the_end_of_a_topic_counts_messages_on_both_brokers(broker: str, topic_p
     producer.close(timeout=10)
     assert asyncio.run(end_offsets(broker, topic)) == {0: 20, 1: 20, 2: 0}
     assert asyncio.run(end_offsets(broker, f"{topic_prefix}none")) == {}
+
+
+def test_a_broker_that_does_not_answer_costs_no_thread() -> None:
+    """Found in an hour of faults: each question to a broker that was away left one behind."""
+    before = threading.active_count()
+    for _ in range(3):
+        with pytest.raises(NoTopicId, match="no broker answers"):
+            topic_id("127.0.0.1:1", "usage.events")
+    deadline_s = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert threading.active_count() <= before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -66,6 +67,21 @@ def test_a_worker_without_anything_to_do_is_ready() -> None:
     parts.wait(600)
     assert parts.wrong() == {}
     assert parts.progress.ready()
+
+
+def test_a_question_that_is_cancelled_is_an_answer_and_not_the_end_of_looking() -> None:
+    """Found: a broker that was killed while it was asked ended the thread that looks, and nothing was seen any more."""
+    parts = Parts()
+
+    def cancelled() -> dict[int, int]:
+        raise asyncio.CancelledError
+
+    asks, parts.progress.ends = parts.progress.ends, cancelled
+    parts.progress.look()
+    assert parts.wrong() == {"broker": "CancelledError"}
+    parts.progress.ends = asks
+    parts.progress.look()
+    assert parts.wrong() == {}
 
 
 def test_a_worker_that_gets_on_is_ready_however_far_it_is_behind() -> None:
