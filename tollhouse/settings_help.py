@@ -36,7 +36,8 @@ HELP: Final[Mapping[str, str]] = {
     "sign_in_issuer": "the OpenID Connect issuer at which operators sign in to the dashboard: `https://…`; empty: none",
     "sign_in_client_id": "the client's id there; its redirect address is `base_url` with `/sign-in/oidc/back`",
     "sign_in_scope": "scopes to ask for, with spaces between",
-    "sign_in_name_claim": "the claim that names the operator on pages and in the audit log; `email` counts only if verified",
+    "sign_in_name_claim": "the claim that names the operator on pages and in the audit log; "
+    "`email` counts only if verified",
     "sign_in_role_claim": "the claim that decides the role, a text or a list; `a.b` for a member of an object",
     "sign_in_roles": "`VALUE=ROLE,…`: what the claim's values may do; of several, the first in this order",
     "session_idle_s": "a session of the dashboard ends when nobody looked for so many seconds",
