@@ -7,6 +7,8 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError, OffsetOutOfRangeError
 
+from streams.asking import broker_question
+
 POLL_MS: Final = 200
 MESSAGE_BYTES: Final = 2 * 2**20
 
@@ -15,6 +17,7 @@ class Gone(Exception):
     """The topic no longer has the message; why, in words that follow a colon."""
 
 
+@broker_question
 async def read_message(
     bootstrap: str,
     topic: str,

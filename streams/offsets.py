@@ -4,14 +4,15 @@ The embedded broker answers the usual question (ListOffsets) in record batches, 
 fetch, the high watermark, is right. So we ask where the end is and then fetch once from there.
 """
 
-import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
+from aiokafka.errors import KafkaTimeoutError
+
+from streams.asking import broker_question
 
 FETCH_WAIT_MS: Final = 50
 """How long the broker keeps a fetch at the end of a partition before it answers that nothing came."""
@@ -19,6 +20,7 @@ POLL_MS: Final = 100
 REQUEST_MS: Final = 5_000
 
 
+@broker_question
 async def end_offsets(
     bootstrap: str, topic: str, *, timeout_s: float = 10.0, client: Mapping[str, Any] | None = None
 ) -> dict[int, int]:
@@ -53,16 +55,11 @@ async def end_offsets(
             await consumer.getmany(timeout_ms=POLL_MS)
             _hurry(deadline_s, bootstrap, topic)
         return {place.partition: max(stated[place], consumer.highwater(place) or 0) for place in places}
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        # Nobody has cancelled us: a part of the client was, since the broker went away under it.
-        raise KafkaConnectionError(f"the broker at {bootstrap} went away while it was asked") from None
     finally:
         await consumer.stop()
 
 
+@broker_question
 async def group_offsets(
     bootstrap: str, topic: str, group: str, *, client: Mapping[str, Any] | None = None
 ) -> tuple[dict[int, int], dict[int, int]] | None:

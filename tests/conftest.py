@@ -4,6 +4,7 @@
 - `database_url`: a fresh, empty database for each test, once on SQLite and once on PostgreSQL.
 - `embedded_broker`, `kafka`, `sqlite_url`, `postgresql_url`: one of them alone.
 - `topic_prefix`: a prefix of its own for the topics and groups of one test; the brokers are shared by all tests.
+- `ledger`: an empty ledger at a `database_url`.
 - `chromium`, `stripe_mock`: the program's path; the base address.
 """
 
@@ -17,6 +18,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from pipeline.ledger import Ledger
 from streams.embedded_broker import EmbeddedBroker
 from tests import services
 
@@ -107,6 +109,15 @@ def postgresql_url() -> Iterator[str]:
 def database_url(request: pytest.FixtureRequest) -> str:
     """The SQLAlchemy URL of a fresh, empty database; the test runs once on each kind."""
     return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def ledger(database_url: str) -> Iterator[Ledger]:
+    """An empty ledger, on each kind of database."""
+    made = Ledger(database_url)
+    made.create()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from billing.stripe_gateway import (
 from billing.stripe_gateway import Settings as GatewaySettings
 from billing.stripe_gateway.store import Record
 from pipeline.ledger import Connection, Ledger, books
+from pipeline.ledger.figures import DRIFT, DRIFT_WHOLE, STRIPE
 from pipeline.ledger.readers import rollup_records
 from schemas.instants import SECOND_US
 from schemas.invoice import Invoice
@@ -28,10 +29,6 @@ from schemas.tokens import TOKEN_CLASSES
 from tollhouse.closing import load_book, save_invoice
 from tollhouse.errors import UserError
 from tollhouse.settings import Settings
-
-KIND = "stripe"
-DRIFT, DRIFT_WHOLE = "drift/", "drift_whole"
-"""Records of comparisons: one by month, and when all months were compared last."""
 
 
 class LedgerStore:
@@ -42,17 +39,17 @@ class LedgerStore:
 
     def get(self, key: str) -> Record | None:
         """The record, or None."""
-        text = self._ledger.read(lambda connection: books.get(connection, KIND, key))
+        text = self._ledger.read(lambda connection: books.get(connection, STRIPE, key))
         return json.loads(text) if text is not None else None
 
     def put(self, key: str, record: Record) -> None:
         """Replace the record whole."""
         text = json.dumps(dict(record), sort_keys=True)
-        self._ledger.write(lambda connection: books.put(connection, KIND, key, text))
+        self._ledger.write(lambda connection: books.put(connection, STRIPE, key, text))
 
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys with the prefix."""
-        found = self._ledger.read(lambda connection: books.get_all(connection, KIND))
+        found = self._ledger.read(lambda connection: books.get_all(connection, STRIPE))
         return iter([key for key in found if key.startswith(prefix)])
 
 
@@ -129,13 +126,13 @@ def note_drift(
     months.update(one.month for one in found)
 
     def work(connection: Connection) -> None:
-        known = [name.removeprefix(DRIFT) for name in books.get_all(connection, KIND) if name.startswith(DRIFT)]
+        known = [name.removeprefix(DRIFT) for name in books.get_all(connection, STRIPE) if name.startswith(DRIFT)]
         for one in months if month is not None else {*months, *known}:
             kinds = Counter(row.kind for row in found if row.month == one)
             record = {"at_us": now_us, "kinds": dict(sorted(kinds.items()))}
-            books.put(connection, KIND, f"{DRIFT}{one}", json.dumps(record, sort_keys=True))
+            books.put(connection, STRIPE, f"{DRIFT}{one}", json.dumps(record, sort_keys=True))
         if month is None:
-            books.put(connection, KIND, DRIFT_WHOLE, json.dumps({"at_us": now_us}))
+            books.put(connection, STRIPE, DRIFT_WHOLE, json.dumps({"at_us": now_us}))
 
     ledger.write(work)
 

@@ -22,6 +22,10 @@ from schemas.instants import SECOND_US
 
 STRIPE: Final = "stripe"
 """Kind of the gateway's records among the billing documents."""
+DRIFT: Final = "drift/"
+"""Of its records of comparisons with Stripe: one by month,"""
+DRIFT_WHOLE: Final = "drift_whole"
+"""and when all months were compared last."""
 AT_STRIPE: Final = ("pushed", "paid", "uncollectible")
 OPEN_STATES: Final = ("open", "acked")
 
@@ -137,12 +141,12 @@ def _billing(connection: Connection, now_us: int) -> list[Figure]:
 def _drift(connection: Connection, now_us: int) -> list[Figure]:
     """What `tollhouse stripe drift` found last, by kind, over all months; and since when nobody has looked."""
     i, b = invoices.c, billing_documents.c
-    query = select(b.document).where(b.kind == STRIPE, b.id.like("drift/%"))
+    query = select(b.document).where(b.kind == STRIPE, b.id.like(f"{DRIFT}%"))
     kinds: Counter[tuple[str, ...]] = Counter()
     for document in connection.execute(query).scalars():
         kinds.update({(kind,): int(n) for kind, n in json.loads(document)["kinds"].items()})
     there_us = connection.execute(select(func.min(i.changed_us)).where(i.status.in_(AT_STRIPE))).scalar()
-    whole = connection.execute(select(b.document).where(b.kind == STRIPE, b.id == "drift_whole")).scalar()
+    whole = connection.execute(select(b.document).where(b.kind == STRIPE, b.id == DRIFT_WHOLE)).scalar()
     since_us = max(int(there_us or 0), int(json.loads(whole)["at_us"]) if whole else 0)
     waits = max(0.0, (now_us - since_us) / SECOND_US) if there_us is not None else 0.0
     return [

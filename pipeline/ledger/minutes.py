@@ -1,6 +1,7 @@
 """Usage by minute out of the ledger, for a detector that has to catch up."""
 
 from collections.abc import Mapping
+from sys import intern
 from typing import Final
 
 from sqlalchemy import Connection, case, func, or_, select
@@ -47,12 +48,11 @@ def minutes_of(connection: Connection, since_us: Mapping[str, Mapping[str, int]]
         .order_by(minute, _e.tenant, _e.key, _e.network, _e.model, _e.agent)
     )
     # Hours of many tenants are hundreds of thousands of rows: fetched in parts, and each name kept once.
-    names: dict[str, str] = {}
     found = []
     for tenant, key, minute_us, network, model, agent, *sums in connection.execute(
         query, execution_options={"yield_per": PART}
     ):
         if minute_us + MINUTE_US > since_us[tenant].get(key, minute_us + MINUTE_US):
-            one, used, where, what, who = (names.setdefault(n, n) for n in (tenant, key, network, model, agent))
-            found.append(MinuteSum(one, used, minute_us, where, what, who, *map(int, sums)))
+            names = intern(tenant), intern(key), minute_us, intern(network), intern(model), intern(agent)
+            found.append(MinuteSum(*names, *map(int, sums)))
     return found

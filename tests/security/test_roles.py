@@ -265,16 +265,22 @@ def test_the_api_does_its_whole_work(tmp_path: Path) -> None:
             house.close()
 
 
+def with_usage(roles: Roles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
+    """An installation with usage of October that the worker has counted; it goes on as `finance`."""
+    monkeypatch.setenv("TOLLHOUSE_DATABASE_URL", roles.url(OWNER))
+    office = Installation(tmp_path / "office", monkeypatch.setenv, roles.url("worker"))
+    assert office.at("2026-09-01T00:00:00Z").apply(CATALOG).code == 0
+    office.take(event("e1", "2026-10-05T10:00:00Z", input=1000))
+    monkeypatch.setenv("TOLLHOUSE_DATABASE_URL", roles.url("finance"))
+    return office
+
+
 def test_finance_does_its_whole_month(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """Invoices run, looked at, finalised, exported, explained, pushed, voided; usage; the audit: by `finance` alone."""
     with ledger_with_roles() as roles:
-        monkeypatch.setenv("TOLLHOUSE_DATABASE_URL", roles.url(OWNER))
-        office = Installation(tmp_path / "office", monkeypatch.setenv, roles.url("worker"))
-        assert office.at("2026-09-01T00:00:00Z").apply(CATALOG).code == 0
-        office.take(event("e1", "2026-10-05T10:00:00Z", input=1000))
-        monkeypatch.setenv("TOLLHOUSE_DATABASE_URL", roles.url("finance"))
+        office = with_usage(roles, tmp_path, monkeypatch)
         stripe = start()
         monkeypatch.setenv("TOLLHOUSE_STRIPE_API_BASE", stripe.url)
         monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_" + "e5" * 12)
@@ -309,11 +315,7 @@ def test_only_the_migration_role_drops_months(tmp_path: Path, monkeypatch: pytes
     job = next(one for one in manifest if one["metadata"]["name"] == "retention")
     (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     with ledger_with_roles() as roles:
-        monkeypatch.setenv("TOLLHOUSE_DATABASE_URL", roles.url(OWNER))
-        office = Installation(tmp_path / "office", monkeypatch.setenv, roles.url("worker"))
-        assert office.at("2026-09-01T00:00:00Z").apply(CATALOG).code == 0
-        office.take(event("e1", "2026-10-05T10:00:00Z", input=1000))
-        monkeypatch.setenv("TOLLHOUSE_DATABASE_URL", roles.url("finance"))
+        office = with_usage(roles, tmp_path, monkeypatch)
         assert office.at("2026-11-04T06:00:00Z")("invoices", "finalise", "--month", "2026-10").code == 0
         office.at("2028-06-10T02:30:00Z")
         for role in ROLES:

@@ -21,6 +21,25 @@ KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OTHER_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
+class Quiet:
+    """Writes no lines between a test's own."""
+
+    def log_message(self, *_arguments: Any) -> None:
+        pass
+
+
+@contextmanager
+def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """An issuer's address while it is served."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 @dataclass
 class OperatorIssuer:
     """person: the claims of who signs in there. over: claims of the id token that are as told. secret: of the client.
@@ -79,7 +98,7 @@ def operator_issuer(now_s: Callable[[], int]) -> Iterator[OperatorIssuer]:
     """The issuer while it is served."""
     issuer = OperatorIssuer(now_s)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             at = urlsplit(self.path)
             if at.path == "/authorize":
@@ -105,15 +124,5 @@ def operator_issuer(now_s: Callable[[], int]) -> Iterator[OperatorIssuer]:
             self.end_headers()
             self.wfile.write(text.encode())
 
-        def log_message(self, *_arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    issuer.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with served(Handler) as issuer.url:
         yield issuer
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import axe_playwright_python
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from pipeline.ledger.tables import key_states, rejected
 from tests.integration.api.sites import TENANTS, Site, big_site, demo_site
@@ -23,14 +23,6 @@ PHONE, DESK = 390, 1280
 WAIT_MS: Final = 240_000
 """Two slow cores and whatever else they do: nothing here is about speed."""
 pytestmark = pytest.mark.timeout(600)
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield made
-        made.close()
 
 
 @pytest.fixture(scope="module")

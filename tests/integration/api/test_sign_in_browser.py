@@ -1,10 +1,9 @@
 """The sign-in at an issuer in Chromium, across two sites, so that the browser's own rules for cookies hold."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from pipeline.ledger.tables import sessions
 from tests.integration.api.issuers import CLIENT, operator_issuer
@@ -15,14 +14,6 @@ from tollhouse.dashboard.sessions import COOKIE
 from tollhouse.ports import listen
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield made
-        made.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,6 +1,5 @@
 """Sessions and sign-ins in the ledger, on both databases."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -14,14 +13,6 @@ from pipeline.ledger.tables import sessions as table
 
 ONE = Session("d1", "operator", "ada", "admin", "", "j1", "k1", 50, "f", 100, 100, 1000)
 WAY = SignIn("s1", "b1", "n1", "v1", 500)
-
-
-@pytest.fixture
-def ledger(database_url: str) -> Iterator[Ledger]:
-    made = Ledger(database_url)
-    made.create()
-    yield made
-    made.close()
 
 
 def test_a_session_is_found_as_it_was_begun_until_it_ends(ledger: Ledger) -> None:

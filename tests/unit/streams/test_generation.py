@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,14 +18,6 @@ from streams.embedded_broker import EmbeddedBroker
 from streams.generation import NoTopicId, topic_id
 from streams.offsets import end_offsets
 from streams.topics_admin import ensure_topics
-
-
-@pytest.fixture
-def ledger(database_url: str) -> Iterator[Ledger]:
-    made = Ledger(database_url)
-    made.create()
-    yield made
-    made.close()
 
 
 def test_the_first_has_the_topics_own_name_and_later_ones_their_number(ledger: Ledger) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
 import pytest
@@ -40,14 +40,6 @@ class Producer:
 
     def numbers(self) -> list[object]:
         return [value["number"] for topic, _, value in self.told if topic == "usage.rejected"]
-
-
-@pytest.fixture
-def ledger(database_url: str) -> Iterator[Ledger]:
-    made = Ledger(database_url)
-    made.create()
-    yield made
-    made.close()
 
 
 def refuse(ledger: Ledger, *offsets: int, tenant: str = "acme") -> None:
