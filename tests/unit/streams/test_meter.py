@@ -221,10 +221,10 @@ def test_the_next_batch_is_counted_while_one_is_published_and_they_are_acknowled
 
     world = World(monkeypatch, slow)
     monkeypatch.setattr(meter_module, "BATCH_MESSAGES", 1)
-    commits = lambda: [what for kind, what in world.journal if kind == "commit"]  # noqa: E731 - a look at the journal
 
     def second_is_in() -> bool:
-        if commits() == [0, 1] and not waits.is_set():
+        commits = [what for kind, what in world.journal if kind == "commit"]
+        if commits == [0, 1] and not waits.is_set():
             assert world.acked == []
             assert world.meter.busy
             waits.set()
