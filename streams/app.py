@@ -16,6 +16,7 @@ from streams import topics
 from streams.committing import commit_truly
 from streams.delivery import Deliverer, Sender
 from streams.generation import NoTopicId, topic_id
+from streams.heap import GIVE_BACK_S, give_back
 from streams.leaks import LeakAgent
 from streams.meter import BATCH_MESSAGES, Meter
 from streams.outbox import Outbox
@@ -147,6 +148,7 @@ class Streams:
         self.app.timer(interval=LOOK_S)(self._tell_states)
         self.app.timer(interval=INVOICES_S)(self._tell_invoices)
         self.app.timer(interval=SAME_TOPIC_S)(same_topic)
+        self.app.timer(interval=GIVE_BACK_S)(give_back)
         self.app.on_partitions_revoked.connect(moved, weak=False)
         self.app.on_partitions_assigned.connect(assigned, weak=False)
         self.app.timer(interval=BEHIND_S)(self.reading.look_behind)

@@ -13,6 +13,7 @@ from pipeline.ledger import Ledger
 from streams.app import Streams
 from streams.delivery import Sender
 from streams.generation import NoTopicId, generation_of
+from streams.heap import few_heaps
 from streams.rewind import rewind
 from streams.settings import StreamSettings
 from streams.stopping import PunctualWorker
@@ -63,6 +64,7 @@ def run(
     # A batch is some hundred thousand objects without a cycle; looking for cycles every 700 of them cost a third of it.
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
+    few_heaps()
     log.info("worker.starting", broker=settings.broker, partitions=settings.partitions)
     try:
         worker.execute_from_commandline()
