@@ -6,7 +6,6 @@ came into it later, and all of a tenant's days when its time zone changed.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
-from zlib import crc32
 
 from sqlalchemy import Connection, Engine, Table, delete, func, literal, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -14,9 +13,9 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.ledger.engine import LedgerUnavailable, is_sqlite, reading, run_transaction
 from pipeline.ledger.reach import DAYS, EVERYBODY, MONTHS, Reach, Stretch, first_from, placed, reaches, unit_of
-from pipeline.ledger.record import LOCK, TENANT_LOCKS
 from pipeline.ledger.sums import usage_bounds
 from pipeline.ledger.tables import ROLLUP_SUMS, compacted, late_quarters, rollup_days, rollup_months, rollups
+from pipeline.ledger.turns import take_turns
 from schemas.instants import HOUR_US, MINUTE_US, format_instant
 from schemas.periods import Period
 
@@ -154,8 +153,7 @@ def _turn(connection: Connection, tenants: Iterable[str]) -> bool:
     asked = text("SELECT pg_try_advisory_xact_lock(hashtext('tollhouse compaction'))")
     if not connection.execute(asked).scalar_one():
         return False
-    buckets = sorted({crc32(tenant.encode()) % TENANT_LOCKS for tenant in tenants})
-    connection.execute(text("SELECT pg_advisory_xact_lock(:k, b) FROM unnest(:b) b"), {"k": LOCK, "b": buckets})
+    take_turns(connection, tenants)
     return True
 
 

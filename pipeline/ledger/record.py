@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from operator import add as plus
 from operator import itemgetter, neg
 from typing import Final, NamedTuple
-from zlib import crc32
 
 from sqlalchemy import Connection, Engine, text
 
@@ -32,6 +31,7 @@ from pipeline.ledger.rows import (
 )
 from pipeline.ledger.tables import ROLLUP_KEY, ROLLUP_SUMS, intake, rollups
 from pipeline.ledger.touching import part
+from pipeline.ledger.turns import take_turns
 from pipeline.plain import Batch, Plain
 from pipeline.screen import Refused, Screened
 from schemas.catalog import Quota
@@ -40,12 +40,6 @@ from schemas.tokens import CLASSES, ZERO, total_tokens
 from schemas.usage_event import Evidence
 
 INTAKE: Final = ("next_offset", "received", "counted", "duplicates", "rejected", "held")
-
-
-TENANT_LOCKS: Final = 256
-"""Tenants share this many locks, so that a batch of ten thousand tenants does not fill the server's lock table."""
-LOCK: Final = 7_041
-"""First half of the tenant locks' name, apart from other advisory locks."""
 
 
 class MinuteSum(NamedTuple):
@@ -145,12 +139,8 @@ def _lock_partitions(connection: Connection, batch: Batch) -> dict[tuple[str, in
     event and its void taken at the same moment, each without the other.
     """
     partitions = sorted({(message.topic, message.partition) for message, _ in batch.messages})
-    if not is_sqlite(connection):
-        tenants = {item.identity.tenant for _, item, _ in batch.odd if isinstance(item, Screened)}
-        tenants |= {event.identity.tenant for event in batch.plain}
-        buckets = sorted({crc32(tenant.encode()) % TENANT_LOCKS for tenant in tenants})
-        if buckets:  # a batch of refused events alone has none, and an empty array has no type
-            connection.execute(text("SELECT pg_advisory_xact_lock(:k, b) FROM unnest(:b) b"), {"k": LOCK, "b": buckets})
+    tenants = {item.identity.tenant for _, item, _ in batch.odd if isinstance(item, Screened)}
+    take_turns(connection, tenants | {event.identity.tenant for event in batch.plain})
     marks = {}
     for topic, partition in partitions:
         if not is_sqlite(connection):

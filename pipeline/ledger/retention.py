@@ -7,9 +7,8 @@ the rollups; the audit log's chain has them too. What is dropped never counts ag
 
 from collections.abc import Sequence
 from typing import Any, Final
-from zlib import crc32
 
-from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select, text
+from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql import ColumnElement
 
@@ -17,9 +16,8 @@ from pipeline.ledger import chain
 from pipeline.ledger.compaction import take_turn
 from pipeline.ledger.digests import Rows
 from pipeline.ledger.dropped import REJECTED, Dropped
-from pipeline.ledger.engine import is_sqlite
-from pipeline.ledger.record import LOCK, TENANT_LOCKS
 from pipeline.ledger.tables import dropped_months, dropped_places, events, rejected, rollups
+from pipeline.ledger.turns import take_turns
 
 _e, _r, _x = events.c, rollups.c, rejected.c
 
@@ -36,7 +34,7 @@ def drop_month(
     what it voids: the event's state is explained by it. What is held stays until it is decided.
     """
     take_turn(connection)
-    _alone(connection, tenant)
+    take_turns(connection, [tenant])  # a void that came between would make what was digested another thing
     gone = _leaves(tenant, start_us, end_us)
     rows, redelivered = Rows(), 0
     columns = (_e.source, _e.id, _e.digest, _e.state, _e.time_us, _e.redelivered)
@@ -88,13 +86,6 @@ def _leaves(tenant: str, start_us: int, end_us: int) -> ColumnElement[bool]:
     )
     within = and_(_e.tenant == tenant, _e.time_us >= start_us, _e.time_us < end_us)
     return and_(within, _e.state != "held", or_(_e.kind != "void", ~outside))
-
-
-def _alone(connection: Connection, tenant: str) -> None:
-    """Keep the tenant's new events waiting: a void that came between would make what was digested another thing."""
-    if not is_sqlite(connection):
-        bucket = crc32(tenant.encode()) % TENANT_LOCKS
-        connection.execute(text("SELECT pg_advisory_xact_lock(:k, :b)"), {"k": LOCK, "b": bucket})
 
 
 def _note(connection: Connection, made: Dropped, places: Sequence[Any], evidence: str, now_us: int, who: str) -> None:
