@@ -7,7 +7,7 @@ from pipeline.alerting import Alert
 from pipeline.context import COST_SCALE, Context, shown
 from pipeline.ledger import Ledger
 from pipeline.ledger.minutes import minutes_since
-from pipeline.ledger.readers import usage_rows
+from pipeline.ledger.sums import Asked, priced_sums
 from pipeline.response import split_subject
 from schemas.instants import HOUR_US, MINUTE_US
 from schemas.money import Money
@@ -58,10 +58,10 @@ def incident_cost(ledger: Ledger, alert: Alert, now_us: int) -> str:
     until_us = max(now_us, alert.at_us + MINUTE_US)
     units = 0
     unpriced = False
-    for row in ledger.read(lambda c: usage_rows(c, tenant, since_us, until_us)):
-        if row.key != key:
-            continue
-        cost = context.prices.cost(row.provider, row.model, row.service_tier, row.time_us, row.size_band, row.classes)
+    # Summed by the database: in the quarters that the bounds cut, a busy key has hundreds of thousands of events.
+    asked = Asked(tenant, since_us, until_us, tenants=False, key=key)
+    for row in ledger.read(lambda c: priced_sums(c, context, asked)):
+        cost = context.prices.cost(row.provider, row.model, row.service_tier, row.start_us, row.size_band, row.classes)
         units += int(cost.amount * COST_SCALE)
         unpriced |= bool(cost.unpriced)
     # Event time, not the clock: usage that is read late, or a trace that is replayed, costs as much an hour.
