@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from pipeline.context import Context
 from pipeline.ledger.sums import Asked, priced_sums
@@ -39,13 +39,11 @@ def metered_rows(
 def key_minutes(connection: Connection, key: str, start_us: int, end_us: int) -> dict[int, int]:
     """Tokens of the key by minute in [start_us, end_us), over all tenants."""
     tokens = sum((events.c[name] for name in TOKEN_CLASSES[1:]), events.c[TOKEN_CLASSES[0]])
+    minute = (_e.time_us - _e.time_us % MINUTE_US).label("minute_us")
     query = (
-        select(_e.time_us, tokens)
+        select(minute, func.sum(tokens))
         .where(_e.key == key, _e.time_us >= start_us, _e.time_us < end_us)
         .where(_e.state == "counted", _e.kind == "usage", _e.status != "error", _e.cache_hit == 0)
+        .group_by(minute)
     )
-    found: dict[int, int] = {}
-    for time_us, count in connection.execute(query):
-        minute_us = time_us - time_us % MINUTE_US
-        found[minute_us] = found.get(minute_us, 0) + count
-    return found
+    return {minute_us: int(count) for minute_us, count in connection.execute(query)}
