@@ -9,7 +9,8 @@ from pipeline.leaks import PoolDetector
 from pipeline.ledger import Connection, Ledger
 from pipeline.ledger.detectors import KeptState, keep_states, load_states
 from pipeline.ledger.key_history import WATCH, Residual, keep_residuals, key_tokens
-from pipeline.ledger.metered import key_minutes, metered_rows
+from pipeline.ledger.metered import metered_rows
+from pipeline.ledger.minutes import key_minutes
 from pipeline.reconcile import CostLine, CostRow, Outcome, ReportRow, compare, compare_costs
 from pipeline.watch import leak_alert
 from schemas.catalog import Catalog, Key

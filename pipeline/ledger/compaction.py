@@ -15,7 +15,7 @@ from pipeline.ledger.engine import LedgerUnavailable, is_sqlite, reading, run_tr
 from pipeline.ledger.reach import DAYS, EVERYBODY, MONTHS, Reach, Stretch, first_from, placed, reaches, unit_of
 from pipeline.ledger.sums import usage_bounds
 from pipeline.ledger.tables import ROLLUP_SUMS, compacted, late_quarters, rollup_days, rollup_months, rollups
-from pipeline.ledger.turns import take_turns
+from pipeline.ledger.turns import lock_tenants
 from schemas.instants import HOUR_US, MINUTE_US, format_instant
 from schemas.periods import Period
 
@@ -153,7 +153,7 @@ def _turn(connection: Connection, tenants: Iterable[str]) -> bool:
     asked = text("SELECT pg_try_advisory_xact_lock(hashtext('tollhouse compaction'))")
     if not connection.execute(asked).scalar_one():
         return False
-    take_turns(connection, tenants)
+    lock_tenants(connection, tenants)
     return True
 
 

@@ -2,17 +2,13 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from pipeline.context import Context
 from pipeline.ledger.sums import Asked, priced_sums
-from pipeline.ledger.tables import events
 from pipeline.reconcile.rows import MeteredRow
-from schemas.instants import MINUTE_US
 from schemas.money import Money
-from schemas.tokens import TOKEN_CLASSES, ZERO, Classes
-
-_e = events.c
+from schemas.tokens import ZERO, Classes
 
 
 def metered_rows(
@@ -34,16 +30,3 @@ def metered_rows(
             total = tuple(a + b for a, b in zip(classes, row.classes, strict=True))
             sums[key, row.model] = (total, requests + row.requests, cost + added)
     return [MeteredRow(key, model, *values) for (key, model), values in sorted(sums.items())]
-
-
-def key_minutes(connection: Connection, key: str, start_us: int, end_us: int) -> dict[int, int]:
-    """Tokens of the key by minute in [start_us, end_us), over all tenants."""
-    tokens = sum((events.c[name] for name in TOKEN_CLASSES[1:]), events.c[TOKEN_CLASSES[0]])
-    minute = (_e.time_us - _e.time_us % MINUTE_US).label("minute_us")
-    query = (
-        select(minute, func.sum(tokens))
-        .where(_e.key == key, _e.time_us >= start_us, _e.time_us < end_us)
-        .where(_e.state == "counted", _e.kind == "usage", _e.status != "error", _e.cache_hit == 0)
-        .group_by(minute)
-    )
-    return {minute_us: int(count) for minute_us, count in connection.execute(query)}

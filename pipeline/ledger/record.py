@@ -31,7 +31,7 @@ from pipeline.ledger.rows import (
 )
 from pipeline.ledger.tables import ROLLUP_KEY, ROLLUP_SUMS, intake, rollups
 from pipeline.ledger.touching import part
-from pipeline.ledger.turns import take_turns
+from pipeline.ledger.turns import lock_tenants
 from pipeline.plain import Batch, Plain
 from pipeline.screen import Refused, Screened
 from schemas.catalog import Quota
@@ -140,7 +140,7 @@ def _lock_partitions(connection: Connection, batch: Batch) -> dict[tuple[str, in
     """
     partitions = sorted({(message.topic, message.partition) for message, _ in batch.messages})
     tenants = {item.identity.tenant for _, item, _ in batch.odd if isinstance(item, Screened)}
-    take_turns(connection, tenants | {event.identity.tenant for event in batch.plain})
+    lock_tenants(connection, tenants | {event.identity.tenant for event in batch.plain})
     marks = {}
     for topic, partition in partitions:
         if not is_sqlite(connection):

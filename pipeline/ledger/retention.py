@@ -17,7 +17,7 @@ from pipeline.ledger.compaction import take_turn
 from pipeline.ledger.digests import Rows
 from pipeline.ledger.dropped import REJECTED, Dropped
 from pipeline.ledger.tables import dropped_months, dropped_places, events, rejected, rollups
-from pipeline.ledger.turns import take_turns
+from pipeline.ledger.turns import lock_tenants
 
 _e, _r, _x = events.c, rollups.c, rejected.c
 
@@ -34,7 +34,7 @@ def drop_month(
     what it voids: the event's state is explained by it. What is held stays until it is decided.
     """
     take_turn(connection)
-    take_turns(connection, [tenant])  # a void that came between would make what was digested another thing
+    lock_tenants(connection, [tenant])  # a void that came between would make what was digested another thing
     gone = _leaves(tenant, start_us, end_us)
     rows, redelivered = Rows(), 0
     columns = (_e.source, _e.id, _e.digest, _e.state, _e.time_us, _e.redelivered)

@@ -22,7 +22,7 @@ _WITH_ALL: Final = text("SELECT pg_advisory_xact_lock_shared(hashtext('tollhouse
 _OF_EACH: Final = text("SELECT pg_advisory_xact_lock(:k, n) FROM unnest(:n) n")
 
 
-def take_turns(connection: Connection, tenants: Iterable[str]) -> None:
+def lock_tenants(connection: Connection, tenants: Iterable[str]) -> None:
     """Wait until nobody else counts events of these tenants, and keep others from it until the transaction ends.
 
     Once in a transaction: locks are taken in one order, so that no two wait for one another.

@@ -8,56 +8,38 @@ from typing import Any
 import pytest
 
 from pipeline.alerting import Alert
-from pipeline.catalog import parse_yaml
 from pipeline.ledger import Ledger
 from pipeline.watch import subject_of
-from schemas.catalog import Catalog
-from schemas.instants import MINUTE_US, SECOND_US, format_instant, parse_instant
-from schemas.usage_event import USAGE_TYPE, Delivery, Evidence
+from schemas.instants import MINUTE_US, SECOND_US, parse_instant
+from schemas.usage_event import Delivery, Evidence
+from tests.unit.pipeline.events import catalog, event
 from tollhouse.alerting import incident_cost
 
 SINCE_US = parse_instant("2026-10-03T10:07:00Z")
 """In the middle of a quarter of an hour."""
 CALLS = 300
-TOKENS = {"input": 1_000_000, "output": 500_000}
-CATALOG = """
-currency: USD
-seller: {name: Example Cloud Ltd, address: "1 Example Street", country: IE}
-tenants: {acme: {plan: team}, other: {plan: team}}
-keys: {pool-1: {provider: openai, kind: pooled}, pool-2: {provider: openai, kind: pooled}}
-plans:
-  team: {charges: [{meter: tokens, models: "*", model: per_unit, price: "1.00", per: 1000000}]}
-provider_prices:
-  - {provider: openai, model: gpt-5-mini, from: 2026-01-01, per: 1000000, input: "1.00", output: "2.00"}
-"""
 
 
-def delivery(number: int, at_us: int, tenant: str = "acme", key: str = "pool-1") -> Delivery:
+def delivery(number: int, at_us: int, tenant: str = "acme", key: str = "k1") -> Delivery:
     """A call of a million tokens in and half a million out: two dollars at the provider."""
-    event = {
-        "specversion": "1.0", "id": f"e{number}", "source": "p", "type": USAGE_TYPE, "subject": tenant,
-        "time": format_instant(at_us),
-        "data": {"key": key, "provider": "openai", "model": "gpt-5-mini", "tokens": TOKENS},
-    }  # fmt: skip
-    return Delivery(json.dumps(event).encode(), at_us + SECOND_US, Evidence("usage.events", 0, number, 0))
+    made = event(f"e{number}", subject=tenant, time_us=at_us, key=key, input=1_000_000, output=500_000)
+    return Delivery(json.dumps(made).encode(), at_us + SECOND_US, Evidence("usage.events", 0, number, 0))
 
 
 @pytest.fixture
 def leaked(ledger: Ledger) -> Ledger:
     """CALLS calls with the leaked key in ten minutes; and what is not of the incident."""
-    catalog = parse_yaml(CATALOG)
-    assert isinstance(catalog, Catalog)
-    ledger.apply(catalog, 0, "test")
+    ledger.apply(catalog(), 0, "test")
     made = [delivery(n, SINCE_US + n * 2 * SECOND_US) for n in range(CALLS)]
     made.append(delivery(CALLS, SINCE_US - SECOND_US))
-    made.append(delivery(CALLS + 1, SINCE_US + MINUTE_US, tenant="other"))
-    made.append(delivery(CALLS + 2, SINCE_US + MINUTE_US, key="pool-2"))
+    made.append(delivery(CALLS + 1, SINCE_US + MINUTE_US, tenant="beta"))
+    made.append(delivery(CALLS + 2, SINCE_US + MINUTE_US, key="k2"))
     ledger.take(made, SINCE_US + 30 * MINUTE_US)
     return ledger
 
 
 ALERT = Alert(
-    "leak:acme/pool-1/1", SINCE_US + 9 * MINUTE_US, "leak", "page", subject_of("acme", "pool-1"), "a leak",
+    "leak:acme/k1/1", SINCE_US + 9 * MINUTE_US, "leak", "page", subject_of("acme", "k1"), "a leak",
     {"since_us": SINCE_US},
 )  # fmt: skip
 

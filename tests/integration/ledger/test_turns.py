@@ -8,7 +8,7 @@ from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from pipeline.ledger.turns import FEW, take_turns
+from pipeline.ledger.turns import FEW, lock_tenants
 
 ONE_HALF = [f"tenant-{n}" for n in range(0, FEW, 2)]
 OTHER_HALF = [f"tenant-{n}" for n in range(1, FEW, 2)]
@@ -27,7 +27,7 @@ def engine(postgresql_url: str) -> Iterator[Engine]:
 def counting(engine: Engine, tenants: Sequence[str]) -> Iterator[Connection]:
     """A transaction that counts events of these."""
     with engine.connect() as connection, connection.begin():
-        take_turns(connection, tenants)
+        lock_tenants(connection, tenants)
         yield connection
 
 
@@ -36,7 +36,7 @@ def waits(engine: Engine, tenants: Sequence[str]) -> bool:
     with engine.connect() as connection, connection.begin():
         connection.execute(text("SET LOCAL lock_timeout = '200ms'"))
         try:
-            take_turns(connection, tenants)
+            lock_tenants(connection, tenants)
         except OperationalError as error:
             if not isinstance(error.orig, LockNotAvailable):
                 raise

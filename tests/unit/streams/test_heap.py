@@ -1,5 +1,7 @@
 """A worker's memory after a backlog."""
 
+from __future__ import annotations
+
 import asyncio
 import gc
 import subprocess
@@ -11,7 +13,7 @@ import pytest
 from streams.heap import give_back
 
 GROWN = """
-import asyncio, sys, threading
+import asyncio, threading
 from pathlib import Path
 from streams.heap import few_heaps, give_back
 
@@ -19,7 +21,7 @@ def resident_mib():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
 
 def backlog():
-    kept = [bytes(20_000) for _ in range(5_000)]  # below what malloc maps by itself, a hundred MiB in all
+    kept = [b"x" * 20_000 for _ in range(5_000)]  # a hundred MiB, too small each to be mapped alone; zeros take no room
     wait.wait()
     lasting.append(bytes(600))  # at the heap's end: it cannot shrink from there
     del kept
@@ -40,10 +42,12 @@ print(resident_mib() - before)
 class Node:
     """Something that can hold itself."""
 
+    own: Node | None = None
+
 
 def test_what_only_a_cycle_holds_is_freed() -> None:
     node = Node()
-    node.own = node  # type: ignore[attr-defined]
+    node.own = node
     gone = weakref.ref(node)
     gc.disable()
     try:
