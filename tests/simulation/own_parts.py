@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -18,6 +19,30 @@ import psycopg
 
 from service_parts import base, kafka, postgresql
 from tests.services import KAFKA, POSTGRESQL, absent, require
+
+
+def _children(parent: int) -> tuple[int, ...]:
+    found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False)
+    return tuple(map(int, found.stdout.split()))
+
+
+def _tell(pid: int, number: int) -> None:
+    # A child may end between the list and the signal: a backend, an autovacuum worker.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def freeze_family(parent: int) -> None:
+    """A process and its children stand still; the parent first, so that it starts no other meanwhile."""
+    _tell(parent, signal.SIGSTOP)
+    for pid in _children(parent):
+        _tell(pid, signal.SIGSTOP)
+
+
+def thaw_family(parent: int) -> None:
+    """A process that stands still and its children go on, or nothing is done."""
+    for pid in (*_children(parent), parent):
+        _tell(pid, signal.SIGCONT)
 
 
 class OwnPostgres:
@@ -94,18 +119,17 @@ class OwnPostgres:
                 return
 
     def stop(self, number: int = signal.SIGINT) -> None:
-        """Fast shutdown; SIGQUIT: as if it had crashed."""
+        """Fast shutdown; SIGQUIT: as if it had crashed. One that stands still goes on first: it could not end."""
         if self._process is not None:
             self._process.send_signal(number)
+            thaw_family(self._process.pid)
             self._process.wait(60)
             self._process = None
 
     def freeze(self, *, thaw: bool = False) -> None:
         """Every backend stands still, or goes on."""
         assert self._process is not None
-        found = subprocess.run(["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True, check=False)
-        for pid in (self._process.pid, *map(int, found.stdout.split())):
-            os.kill(pid, signal.SIGCONT if thaw else signal.SIGSTOP)
+        (thaw_family if thaw else freeze_family)(self._process.pid)
 
     def remove(self) -> None:
         """End it and take its files away."""
