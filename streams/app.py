@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import faust
@@ -20,10 +21,11 @@ from streams.heap import GIVE_BACK_S, give_back
 from streams.leaks import LeakAgent
 from streams.meter import BATCH_MESSAGES, Meter
 from streams.outbox import Outbox
-from streams.publishing import invoice_message, minutes_messages, quota_state_message
+from streams.publishing import invoice_message, minutes_messages
 from streams.reading import Reading
 from streams.settings import StreamSettings
 from streams.states import LOOK_S, Message, States
+from streams.telling import TELL_S, Telling
 
 log = structlog.get_logger()
 
@@ -76,6 +78,7 @@ class Streams:
         self.reading = Reading(self.app, self.meter, ledger, topic, generation.name if generation else topic)
         self.outbox = Outbox(ledger, now_us, self._hand)
         self.states = States(ledger, now_us, self._send_states, settings.partitions)
+        self.telling = Telling(partial(self._send, topics.QUOTA_STATES), now_us, self.states.note)
         self.leaks = LeakAgent(ledger, now_us, lambda _new: self.outbox.look())
         self.deliverer = Deliverer(ledger, now_us, send, release_after_us) if send is not None else None
         self._published_invoices: dict[tuple[str, str, int], int] = {}
@@ -146,6 +149,7 @@ class Streams:
         self.app.task(publish)
         self.app.timer(interval=SWEEP_S)(sweep)
         self.app.timer(interval=LOOK_S)(self._tell_states)
+        self.app.timer(interval=TELL_S)(self._tell_waiting)
         self.app.timer(interval=INVOICES_S)(self._tell_invoices)
         self.app.timer(interval=SAME_TOPIC_S)(same_topic)
         self.app.timer(interval=GIVE_BACK_S)(give_back)
@@ -188,6 +192,13 @@ class Streams:
         except Exception as error:  # noqa: BLE001 - a broker that takes nothing now must not end the worker: told later
             log.warning("states.not_told", error=f"{error}" or type(error).__name__)
 
+    async def _tell_waiting(self) -> None:
+        """Quota states that waited for more of their windows, and none came."""
+        try:
+            await self.telling.tell()
+        except Exception as error:  # noqa: BLE001 - as above
+            log.warning("states.not_told", error=f"{error}" or type(error).__name__)
+
     async def _tell_invoices(self) -> None:
         try:
             await self.publish_invoices()
@@ -217,11 +228,7 @@ class Streams:
     async def _after(self, recorded: Recorded) -> None:
         if recorded.rejected or recorded.alerts:
             self.outbox.look()  # they are queued there, by the transaction that made them
-        now_us = self.now_us()
-        # Of windows that are over, or to come, nobody decides by them; told under the same key they would hide the one
-        # that is on.
-        on = (state for state in recorded.quota_states if state.window.start_us <= now_us < state.window.end_us)
-        await self._send(topics.QUOTA_STATES, (quota_state_message(state, now_us) for state in on))
+        await self.telling.add(recorded.quota_states, behind=self.meter.queued > 0)
         await self._send(topics.KEY_MINUTES, minutes_messages(recorded.minutes))
 
     async def _hand(self, topic: str, key: bytes, value: bytes) -> Awaitable[object]:

@@ -9,7 +9,7 @@ from zlib import crc32
 import msgspec
 
 from pipeline.alerting import Alert, alert_json
-from pipeline.context import limit_units, shown
+from pipeline.context import WindowKey, limit_units, shown
 from pipeline.ledger.record import MinuteSum, QuotaState
 from pipeline.response import throttled_key
 from pipeline.screen import Refused
@@ -59,6 +59,11 @@ def clock_message(at_us: int, full_us: int, catalog: int) -> tuple[bytes, bytes]
     return CLOCK, msgspec.json.encode(body)
 
 
+def quota_state_key(window: WindowKey) -> bytes:
+    """What the states of a quota's windows are told under, one after the other."""
+    return f"{window.scope}/{window.name}".encode()
+
+
 def quota_state_message(state: QuotaState, at_us: int) -> tuple[bytes, bytes]:
     """A quota window as it is now: used, reserved and limit in the meter's own units, with a growing version.
 
@@ -82,7 +87,7 @@ def quota_state_message(state: QuotaState, at_us: int) -> tuple[bytes, bytes]:
         "version": state.version,
         "at": format_instant(at_us),
     }
-    return f"{window.scope}/{window.name}".encode(), msgspec.json.encode(body)
+    return quota_state_key(window), msgspec.json.encode(body)
 
 
 LIMITS: Final = ("requests_per_minute", "tokens_per_minute", "rate_limits")

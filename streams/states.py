@@ -7,15 +7,17 @@ all that was committed before that instant. What was last told before the clock'
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pipeline.context import Context
 from pipeline.ledger import Ledger
+from pipeline.ledger.record import QuotaState
 from pipeline.ledger.states import Listed, listed, make_missing, quota_states, revocations_mark, subjects
+from schemas.catalog import Quota
 from streams import topics
-from streams.publishing import clock_message, key_state_message, quota_state_message
+from streams.publishing import clock_message, key_state_message, quota_state_key, quota_state_message
 from streams.topics import topic_specs
 
 LOOK_S: Final = 0.5
@@ -66,6 +68,14 @@ class States:
         self._keys = _Topic(topics.KEY_STATES, specs[topics.KEY_STATES][0])
         self._quotas = _Topic(topics.QUOTA_STATES, specs[topics.QUOTA_STATES][0])
 
+    def note(self, states: Iterable[QuotaState]) -> None:
+        """What the meter has told of windows that are told here too need not be told again."""
+        told = self._quotas.told
+        for state in states:
+            key = quota_state_key(state.window)
+            if key in told:
+                told[key] = _mark(state)
+
     async def look(self) -> None:
         """Tell what has changed since the last look. LedgerUnavailable, NoCatalog."""
         now_us = self._now_us()
@@ -107,7 +117,7 @@ class States:
         states = self._ledger.read(lambda c: quota_states(c, self._listed, now_us))
         if anew and self._ledger.write(lambda c: make_missing(c, states, context)):
             states = self._ledger.read(lambda c: quota_states(c, self._listed, now_us))
-        return [(*quota_state_message(one, now_us), (one.window.start_us, one.version)) for one in states]
+        return [(*quota_state_message(one, now_us), _mark(one)) for one in states]
 
     async def _tell(self, topic: _Topic, found: Found, now_us: int, *, whole: bool) -> None:
         new = [(key, value, None) for key, value, mark in found if whole or topic.told.get(key) != mark]
@@ -122,3 +132,8 @@ class States:
     async def _clock(self, topic: _Topic, now_us: int, context: Context) -> None:
         key, value = clock_message(now_us, topic.full_us, context.version)
         await self._send(topic.name, [(key, value, number) for number in range(topic.partitions)])
+
+
+def _mark(state: QuotaState) -> tuple[int, int, Quota]:
+    # The quota too: what the meter told by an older catalog is told again.
+    return state.window.start_us, state.version, state.quota

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -89,6 +90,30 @@ def test_a_hold_is_told_whoever_made_it(told: Topics) -> None:
     assert found[QUOTA_STATES]["tenant:globex/monthly"]["reserved"] == "600"
     assert len(found[QUOTA_STATES]) == 1
     assert found[KEY_STATES] == {}
+
+
+def test_what_the_meter_told_is_not_told_again(told: Topics) -> None:
+    told.look()
+    recorded = told.ledger.take([used("globex", 70, told.now_us)], told.now_us)
+    (state,) = recorded.quota_states
+    told.states.note([state])
+    assert told.look()[QUOTA_STATES] == {}
+    told.ledger.authorize(Ask("a1", "globex", "gpt-5-mini", {"tokens": Decimal(600)}), told.now_us)
+    assert told.look()[QUOTA_STATES]["tenant:globex/monthly"]["reserved"] == "600"
+
+
+def test_what_the_meter_told_by_another_limit_is_told_again(told: Topics) -> None:
+    told.look()
+    recorded = told.ledger.take([used("globex", 70, told.now_us)], told.now_us)
+    (state,) = recorded.quota_states
+    told.states.note([state._replace(quota=replace(state.quota, limit=Decimal(5)))])
+    assert told.look()[QUOTA_STATES]["tenant:globex/monthly"]["limit"] == "10000"
+
+
+def test_of_a_window_that_was_never_told_nothing_is_noted(told: Topics) -> None:
+    recorded = told.ledger.take([used("globex", 70, told.now_us)], told.now_us)
+    told.states.note(recorded.quota_states)
+    assert told.look()[QUOTA_STATES]["tenant:globex/monthly"]["used"] == "70"
 
 
 def test_a_suspension_and_revoked_tokens_are_told_alone(told: Topics) -> None:
