@@ -101,8 +101,10 @@ def _target(zone: str, now_us: int) -> int:
 def _due(connection: Connection, zones: Mapping[str, str], now_us: int) -> list[str]:
     known = reaches(connection)
     found = []
-    for tenant in usage_bounds(connection):
+    for tenant, bounds in usage_bounds(connection).items():
         zone, reach = zones.get(tenant, "UTC"), known.get(tenant)
+        if reach is None and unit_of(DAYS, bounds.start_us, zone).start_us >= _target(zone, now_us):
+            continue  # no day of it is over yet: a new ledger's tenants are many, and events wait for their locks
         if reach is None or reach.zone != zone or reach.stale or reach.days_until_us < _target(zone, now_us):
             found.append(tenant)
     return found

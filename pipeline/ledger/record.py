@@ -33,7 +33,7 @@ from pipeline.ledger.tables import ROLLUP_KEY, ROLLUP_SUMS, intake, rollups
 from pipeline.ledger.touching import part
 from pipeline.ledger.turns import lock_tenants
 from pipeline.plain import Batch, Plain
-from pipeline.screen import Refused, Screened
+from pipeline.screen import Refused
 from schemas.catalog import Quota
 from schemas.instants import MINUTE_US, QUARTER_US
 from schemas.tokens import CLASSES, ZERO, total_tokens
@@ -86,11 +86,12 @@ def record(engine: Engine, batch: Batch, context: Context, now_us: int) -> Recor
 
 
 def _record(connection: Connection, batch: Batch, context: Context, now_us: int) -> Recorded:
-    marks = _lock_partitions(connection, batch)
+    tenants = batch.tenants()
+    marks = _lock_partitions(connection, batch, tenants)
     if gone := dropped.floors(connection):
         batch = dropped.without_dropped(batch, gone, marks)
     book = Book()
-    plain, rest, known = part(connection, book, batch, marks)
+    plain, rest, known = part(connection, book, batch, marks, tenants)
     for item in rest:
         if isinstance(item, Refused):
             book.refuse(item)  # the rejected list itself tells a message that is read again from a new one
@@ -132,15 +133,14 @@ def _record(connection: Connection, batch: Batch, context: Context, now_us: int)
     return result
 
 
-def _lock_partitions(connection: Connection, batch: Batch) -> dict[tuple[str, int], int]:
+def _lock_partitions(connection: Connection, batch: Batch, tenants: set[str]) -> dict[tuple[str, int], int]:
     """Next offsets of the batch's partitions; on PostgreSQL two workers take turns at one partition, and at one tenant.
 
     A tenant's events come through one partition, as the client keys them. A producer that does not must not have an
     event and its void taken at the same moment, each without the other.
     """
     partitions = sorted({(message.topic, message.partition) for message, _ in batch.messages})
-    tenants = {item.identity.tenant for _, item, _ in batch.odd if isinstance(item, Screened)}
-    lock_tenants(connection, tenants | {event.identity.tenant for event in batch.plain})
+    lock_tenants(connection, tenants)
     marks = {}
     for topic, partition in partitions:
         if not is_sqlite(connection):

@@ -16,7 +16,7 @@ from pipeline.ledger import Ledger
 from pipeline.ledger.compaction import differences, has_stale
 from pipeline.ledger.reach import DAYS, EVENTS, MONTHS, QUARTERS, Reach, pieces, reaches, unit_of
 from pipeline.ledger.rows import insert_rows
-from pipeline.ledger.tables import late_quarters, rollup_days, rollup_months, rollups
+from pipeline.ledger.tables import compacted, late_quarters, rollup_days, rollup_months, rollups
 from schemas.instants import DAY_US, HOUR_US, MINUTE_US, QUARTER_US, parse_instant
 from schemas.tokens import CLASSES
 from schemas.usage_event import Delivery, Evidence
@@ -56,6 +56,7 @@ def test_a_day_is_summed_up_when_it_is_over_and_again_when_usage_comes_late(ledg
     take(ledger, "a", arrival_us=TIME_US)
     assert ledger.compact(TIME_US + HOUR_US) == 0
     assert ledger.rows(rollup_days) == []
+    assert ledger.rows(compacted) == []  # a tenant of today costs no transaction
     assert ledger.compact(NEXT_DAY_US) == 1
     take(ledger, "b", NEXT_DAY_US - MINUTE_US)
     assert ledger.rows(late_quarters) == []
