@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,9 @@ structlog.configure(
     ]
 )
 
+# A shell that starts the run in the background has it ignore Ctrl-C, and so would every command that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long one example takes says nothing on a busy machine, and the first one loads engines: no test of a law is timed.
 settings.register_profile("tollhouse", deadline=None)
