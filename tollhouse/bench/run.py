@@ -35,6 +35,8 @@ STALLED_S: Final = 90.0
 SINGLE_SHARE: Final = 20
 """The run with one event a message takes this share of the events: its cost is per message, in Faust."""
 PLAIN_EVENTS: Final = 6_000
+STEP: Final = 1_000_000
+"""After so many events is looked whether rate and memory stay as they are."""
 
 
 @dataclass
@@ -157,27 +159,41 @@ def _throughput(
     the machine changes little."""
     first: tuple[int, float, dict[str, float]] | None = None
     last, moved_s = 0, time.perf_counter()
+    steps: list[dict[str, int]] = []
+    mark = (0, 0.0)
     while True:
         received, _ = _counts(ledger)
         now_s = time.perf_counter()
         if received != last:
-            first = first or (received, now_s, _cpu_s(children, watched))
+            if first is None:
+                first, mark = (received, now_s, _cpu_s(children, watched)), (received, now_s)
             last, moved_s = received, now_s
+            if received - mark[0] >= STEP:
+                rate = round((received - mark[0]) / (now_s - mark[1]))
+                steps.append({"events": received, "events_per_s": rate, "peak_mib": _peak_mib(children)})
+                mark = (received, now_s)
         if received >= events:
             assert first is not None  # there was a change before the end
             taken = received - first[0]
             if not taken:
-                return {"events_per_s": received, "cpu_us_per_event": {}}
+                return {"events_per_s": received, "cpu_us_per_event": {}, "by_million": steps}
             spent = {name: cpu_s - first[2][name] for name, cpu_s in _cpu_s(children, watched).items()}
             return {
                 "events_per_s": round(taken / (now_s - first[1])),
                 "cpu_us_per_event": {name: round(cpu_s / taken * 1e6, 1) for name, cpu_s in spent.items()},
+                "by_million": steps,
             }
         if now_s - moved_s > STALLED_S:
             raise UserError(f"the worker stands at {received:,} of {events:,} events: see {children[0].log}")
         for child in children:
             child.check()
         time.sleep(0.02)
+
+
+def _peak_mib(children: Sequence[Child]) -> int:
+    """The largest that a worker has been so far."""
+    pids = [child.process.pid for child in children if child.process is not None]
+    return round(max((use.peak_mib for pid in pids if (use := parts.use_of(pid)) is not None), default=0))
 
 
 def _cpu_s(children: Sequence[Child], watched: Mapping[str, int | None]) -> dict[str, float]:

@@ -70,5 +70,8 @@ def _lines(figures: dict[str, Any], before: str = "") -> Any:
     for name, value in figures.items():
         if isinstance(value, dict):
             yield from _lines(value, f"{before}{name} ")
+        elif isinstance(value, list):  # of steps, each with the same figures
+            for step in value:
+                yield before + name, ", ".join(f"{what} {figure:,}" for what, figure in step.items())
         else:
             yield before + name, f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
