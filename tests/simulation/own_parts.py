@@ -19,11 +19,7 @@ import psycopg
 
 from service_parts import base, kafka, postgresql
 from tests.services import KAFKA, POSTGRESQL, absent, require
-
-
-def _children(parent: int) -> tuple[int, ...]:
-    found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False)
-    return tuple(map(int, found.stdout.split()))
+from tollhouse.bench.parts import children_of
 
 
 def _tell(pid: int, number: int) -> None:
@@ -35,13 +31,13 @@ def _tell(pid: int, number: int) -> None:
 def freeze_family(parent: int) -> None:
     """A process and its children stand still; the parent first, so that it starts no other meanwhile."""
     _tell(parent, signal.SIGSTOP)
-    for pid in _children(parent):
+    for pid in children_of(parent):
         _tell(pid, signal.SIGSTOP)
 
 
 def thaw_family(parent: int) -> None:
     """A process that stands still and its children go on, or nothing is done."""
-    for pid in (*_children(parent), parent):
+    for pid in (*children_of(parent), parent):
         _tell(pid, signal.SIGCONT)
 
 

@@ -23,7 +23,7 @@ def use_of(pid: int, *, family: bool = False) -> Use | None:
     try:
         total_s += _cpu_s(pid, ended_children=family)
         peak_mib += _peak_mib(pid)
-        for child in _children(pid) if family else ():
+        for child in children_of(pid) if family else ():
             total_s += _cpu_s(child, ended_children=True)
             peak_mib = max(peak_mib, _peak_mib(child))
     except OSError:
@@ -75,7 +75,8 @@ def _peak_mib(pid: int) -> float:
     return int(found[1]) / 1024 if found else 0.0
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """The processes that it began and that are still there; none where that cannot be told."""
     found = []
     for other in _all():
         try:
