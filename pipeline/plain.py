@@ -33,7 +33,6 @@ from schemas.usage_event import (
 
 USES_MAX: Final = 100_000
 """Kept at most; a tenant that makes up model names must not fill the memory."""
-_new: Final = tuple.__new__
 _VERSIONS: Final = ("1.0", msgspec.UNSET)
 _STATUSES: Final = frozenset(("ok", "error", "aborted"))
 
@@ -202,25 +201,22 @@ def _take(batch: Batch, message: Message, item: int, event: PlainEvent | None, c
         return False
     side = input_side(classes)
     batch.plain.append(
-        _new(  # as Plain(...), without the call in between that a named tuple makes: a twentieth of screening
-            Plain,
-            (
-                _new(Identity, (event.subject, event.source, event.id)),
-                blake2b(canonical(event), digest_size=16).digest(),
-                time_us,
-                use,
-                context.prices.size_band(use.provider, use.model, side) if side > use.bandless else 0,
-                classes,
-                (event.subject, use.provider, data.upstream_id) if data.upstream_id else None,
-                data.reservation or None,
-                data.user or "",
-                data.network or "",
-                data.agent or "",
-                msgspec.json.encode(data.labels, order="deterministic").decode() if data.labels else "",
-                len(batch.plain) + len(batch.odd),
-                message,
-                item,
-            ),
+        Plain(
+            Identity(event.subject, event.source, event.id),
+            blake2b(canonical(event), digest_size=16).digest(),
+            time_us,
+            use,
+            context.prices.size_band(use.provider, use.model, side) if side > use.bandless else 0,
+            classes,
+            (event.subject, use.provider, data.upstream_id) if data.upstream_id else None,
+            data.reservation or None,
+            data.user or "",
+            data.network or "",
+            data.agent or "",
+            msgspec.json.encode(data.labels, order="deterministic").decode() if data.labels else "",
+            len(batch.plain) + len(batch.odd),
+            message,
+            item,
         )
     )
     return True

@@ -103,9 +103,13 @@ def _due(connection: Connection, zones: Mapping[str, str], now_us: int) -> list[
     found = []
     for tenant, bounds in usage_bounds(connection).items():
         zone, reach = zones.get(tenant, "UTC"), known.get(tenant)
-        if reach is None and unit_of(DAYS, bounds.start_us, zone).start_us >= _target(zone, now_us):
-            continue  # no day of it is over yet: a new ledger's tenants are many, and events wait for their locks
-        if reach is None or reach.zone != zone or reach.stale or reach.days_until_us < _target(zone, now_us):
+        target_us = _target(zone, now_us)
+        if reach is None:
+            # Not before a day of it is over: a new ledger's tenants are many, and events wait for their locks.
+            due = unit_of(DAYS, bounds.start_us, zone).start_us < target_us
+        else:
+            due = reach.zone != zone or bool(reach.stale) or reach.days_until_us < target_us
+        if due:
             found.append(tenant)
     return found
 

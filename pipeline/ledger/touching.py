@@ -65,10 +65,11 @@ def _apart(
     """
     named: set[object] = {e.identity for e in odd} | {e.target for e in odd}
     named |= {_upstream(e) for e in odd if e.upstream_id is not None}
-    for names in ([event.identity for event in events], [event.upstream for event in events]):
+    upstream = [event.upstream for event in events if event.upstream is not None]
+    for names in ([event.identity for event in events], upstream):
         if len(set(names)) < len(names):
             named |= {name for name, n in Counter(names).items() if n > 1}
-    named.discard(None)  # no upstream id, no target
+    named.discard(None)  # no target
     if not named and all_new:
         return list(events), []
     alone, touching = [], []

@@ -113,15 +113,14 @@ def _worker_run(bench: Bench, broker: str, events: int, per_message: int, *, lat
                 say(f"{bench.rate:,} events a second for {bench.seconds} s")
                 figures["latency_ms"], more = _latency(bench, broker, topic, ledger, children, first=events)
                 totals = Sent(sent.events + more.events, sent.tokens + more.tokens)
-            pids = [child.process.pid for child in children if child.process is not None]
-            worker_use = [use for pid in pids if (use := parts.use_of(pid)) is not None]
+            worker_use = _uses(children)
             used_after = {name: parts.use_of(pid, family=True) for name, pid in watched.items() if pid}
         finally:
             stop_all(children)
         figures["exact"] = _exact(ledger, totals)
         if latency:
             figures["bytes_per_event"] = round((size_bytes(ledger.engine) - before_bytes) / totals.events)
-            figures["peak_mib"] = round(max((use.peak_mib for use in worker_use), default=0))
+            figures["peak_mib"] = _peak_mib(worker_use)
             figures["parts"] = _parts(worker_use, used_before, used_after)
             _references(bench, broker, topic, base, events, figures)
         ledger.close()
@@ -170,7 +169,7 @@ def _throughput(
             last, moved_s = received, now_s
             if received - mark[0] >= STEP:
                 rate = round((received - mark[0]) / (now_s - mark[1]))
-                steps.append({"events": received, "events_per_s": rate, "peak_mib": _peak_mib(children)})
+                steps.append({"events": received, "events_per_s": rate, "peak_mib": _peak_mib(_uses(children))})
                 mark = (received, now_s)
         if received >= events:
             assert first is not None  # there was a change before the end
@@ -190,16 +189,20 @@ def _throughput(
         time.sleep(0.02)
 
 
-def _peak_mib(children: Sequence[Child]) -> int:
-    """The largest that a worker has been so far."""
+def _uses(children: Sequence[Child]) -> list[parts.Use]:
+    """What each worker used so far, where that is known."""
     pids = [child.process.pid for child in children if child.process is not None]
-    return round(max((use.peak_mib for pid in pids if (use := parts.use_of(pid)) is not None), default=0))
+    return [use for pid in pids if (use := parts.use_of(pid)) is not None]
+
+
+def _peak_mib(workers: Sequence[parts.Use]) -> int:
+    """The largest that a worker has been so far."""
+    return round(max((use.peak_mib for use in workers), default=0))
 
 
 def _cpu_s(children: Sequence[Child], watched: Mapping[str, int | None]) -> dict[str, float]:
     """CPU seconds of the workers and of the parts that are known, so far."""
-    pids = [child.process.pid for child in children if child.process is not None]
-    found = {"worker": sum(use.cpu_s for pid in pids if (use := parts.use_of(pid)) is not None)}
+    found = {"worker": sum(use.cpu_s for use in _uses(children))}
     for name, pid in watched.items():
         if pid and (use := parts.use_of(pid, family=True)) is not None:
             found[name] = use.cpu_s
@@ -259,7 +262,7 @@ def _parts(
     found = {
         "worker": {
             "cpu_s": round(sum(use.cpu_s for use in workers), 1),
-            "peak_mib": round(max((use.peak_mib for use in workers), default=0)),
+            "peak_mib": _peak_mib(workers),
         }
     }
     for name, use in after.items():
