@@ -64,8 +64,8 @@ def _sqlite(url: str, *, in_memory: bool) -> Engine:
     def _connect(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # transactions are begun below, by us
         cursor = connection.cursor()
+        set_wal(cursor)
         for pragma in (
-            "journal_mode = WAL",
             "synchronous = FULL",  # costs nothing measurable at batches of thousands, and loses nothing at a power cut
             "busy_timeout = 30000",
             "temp_store = MEMORY",
@@ -81,6 +81,19 @@ def _sqlite(url: str, *, in_memory: bool) -> Engine:
         connection.exec_driver_sql(f"BEGIN{mode}")
 
     return engine
+
+
+def set_wal(cursor: sqlite3.Cursor, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Journal by WAL; tried again, since of two that change a new file at once SQLite refuses one without waiting."""
+    for attempt in range(1, TRIES + 1):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if attempt == TRIES or "locked" not in str(error):
+                raise
+            back_off(attempt, sleep)
+        else:
+            return
 
 
 def is_passing(error: DBAPIError) -> bool:
